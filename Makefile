@@ -1,0 +1,56 @@
+# The two commands of a fresh machine: `make run` and `make test`. Each sets up .venv first; nothing to do costs nothing.
+PYTHON ?= python3
+CORES ?= 4
+BIN = .venv/bin
+.DEFAULT_GOAL := run
+.PHONY: run test test-slow style lock check-pins config-readme clean
+
+run: .venv/runtime
+	$(BIN)/snakemake --cores $(CORES)
+	@echo "The report lies at $(CURDIR)/results/report.html"
+
+test: .venv/dev
+	$(BIN)/python -m pytest -m "not slow" tests
+
+test-slow: .venv/dev
+	$(BIN)/python -m pytest -m slow tests
+
+style: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+	MYPYPATH=workflow/scripts $(BIN)/mypy -p pcam
+	PYTHONPATH=workflow/scripts $(BIN)/lint-imports
+
+# A marker file records that the environment holds what its list asks for; a failed installation leaves none.
+.venv/runtime: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+.venv/dev: .venv/runtime requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+# Left out of the lock: what torch itself pins exactly for its GPU build, and connection-pool, which has no wheel.
+RESOLVE = $(BIN)/uv pip compile --quiet --system-certs --no-annotate --custom-compile-command "make lock" --python-version 3.11 \
+	--python-platform x86_64-unknown-linux-gnu --only-binary :all: --no-binary connection-pool
+lock: .venv/dev
+	$(RESOLVE) requirements.in | grep -vE '^(connection-pool|nvidia-|cuda-|triton)' > requirements.txt
+	$(RESOLVE) requirements-dev.in > requirements-dev.txt
+
+# Every pin must have a wheel for every Python we promise.
+check-pins: .venv/dev
+	for version in 3.11 3.12 3.13; do \
+		$(BIN)/uv pip compile --quiet --system-certs --no-deps --only-binary :all: --python-version $$version \
+			--python-platform x86_64-unknown-linux-gnu requirements.txt > /dev/null || exit 1; \
+		echo "every pin of requirements.txt has a wheel for Python $$version"; \
+	done
+
+config-readme: .venv/dev
+	$(BIN)/python tests/render_config_readme.py > config/README.md
+
+clean:
+	rm -rf results data .snakemake

@@ -1,0 +1,71 @@
+# PCam files in, an answered MLOps journal out. Stages stand in workflow/rules, their code in workflow/scripts.
+import os
+import sys
+from dataclasses import asdict
+
+sys.path.insert(0, os.path.join(workflow.basedir, "workflow", "scripts"))
+
+from snakemake.exceptions import WorkflowError
+
+from pcam.facts import FILE_SPLITS as SPLITS, pcam_filename
+from pcam.files import InputError
+from pcam.provenance import code_digest
+from pcam.settings import read_config
+
+
+configfile: os.path.join(workflow.basedir, "config", "config.yaml")
+
+
+try:
+    settings = read_config(config)
+except InputError as error:
+    raise WorkflowError(str(error)) from None
+
+# Idle OpenMP threads must sleep: spinning ones make two jobs on two cores ten times slower. One BLAS thread, whatever
+# --cores is. cuBLAS is deterministic only with a fixed workspace.
+os.environ.update(OMP_WAIT_POLICY="PASSIVE", CUBLAS_WORKSPACE_CONFIG=":4096:8")
+
+DATA = f"{settings.data.root}/{settings.data.source}"
+DATA_LABEL = settings.data.label
+VARIANTS = sorted(settings.variants)
+SEEDS = list(settings.seeds)
+TRIALS = [(r, t) for r in range(settings.search.rounds) for t in range(settings.search.trials)]
+PREDICTED = ("valid", "test", "unlabelled")
+
+# Jobs of a run parse this file again; only the run that a person started announces its data.
+if not workflow.remote_exec and not workflow.subprocess_exec:
+    print(f"Data: {DATA_LABEL}", file=sys.stderr)
+
+
+wildcard_constraints:
+    variant="|".join(VARIANTS),
+    seed=r"\d+",
+    split="train|valid|test|unlabelled",
+    round=r"\d+",
+    trial=r"\d+",
+    partition=r"[A-Za-z0-9_]+",
+
+
+include: "workflow/rules/acquire.smk"
+include: "workflow/rules/audit.smk"
+include: "workflow/rules/split.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/aggregate.smk"
+include: "workflow/rules/tune.smk"
+include: "workflow/rules/slice.smk"
+include: "workflow/rules/benchmark.smk"
+include: "workflow/rules/report.smk"
+
+
+report: "workflow/report/workflow.rst"
+
+
+rule all:
+    """Everything: journal, report, checklist, tracked runs."""
+    default_target: True
+    input:
+        "results/report.html",
+        "results/journal.md",
+        "results/checklist.json",
+        "results/tracking/runs.json",
+        ["results/audit/score.json"] if settings.data.source == "sample" else [],

@@ -1,0 +1,154 @@
+"""A checkpoint loads strictly and safely; inference.py gives a CSV row a patch, or one clear line."""
+
+import csv
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from PIL import Image
+
+from pcam.checkpoint import load_checkpoint, save_checkpoint
+from pcam.files import InputError
+from pcam.hdf5 import write_patches
+from pcam.model import Architecture, build_model
+from pcam.preprocess import normalise
+
+ARCHITECTURE = Architecture(model="resnet", width=4, hidden=8, dropout=0.0)
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    document = {
+        "architecture": ARCHITECTURE,
+        "preprocessing": {"mean": [0.7, 0.5, 0.6], "std": [0.2, 0.2, 0.2]},
+        "threshold": 0.5,
+        "digests": {},
+        "data_source": "test",
+    }
+    save_checkpoint(tmp_path / "weights.pt", tmp_path / "weights.json", build_model(ARCHITECTURE), document)
+    return tmp_path / "weights.pt"
+
+
+def pixels(n: int, height: int = 96, width: int = 96) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (n, height, width, 3), dtype=np.uint8)
+
+
+def infer(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, ROOT / "inference.py", *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+
+
+def rows(done: subprocess.CompletedProcess[str]) -> list[dict[str, str]]:
+    assert done.returncode == 0, done.stderr
+    return list(csv.DictReader(done.stdout.splitlines()))
+
+
+def refused(done: subprocess.CompletedProcess[str], said: str) -> None:
+    assert done.returncode != 0
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+    assert said in done.stderr
+
+
+def test_image_folder_and_hdf5_give_the_same_answer_for_the_same_pixels(tmp_path: Path, weights: Path) -> None:
+    patches = pixels(3)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for index, patch in enumerate(patches):
+        Image.fromarray(patch).save(folder / f"{index}.png")
+    write_patches(tmp_path / "x.h5", patches.astype(np.float32))
+    answers = rows(infer(weights, folder, tmp_path / "x.h5", folder / "1.png"))
+    by_source = [[a["probability"] for a in answers[:3]], [a["probability"] for a in answers[3:6]]]
+    assert by_source[0] == by_source[1] and answers[6]["probability"] == by_source[0][1]
+    assert [a["row"] for a in answers] == ["", "", "", "0", "1", "2", ""]
+    model, preprocessing, _ = load_checkpoint(weights)
+    with torch.inference_mode():
+        expected = torch.sigmoid(model(normalise(torch.from_numpy(patches), preprocessing))).tolist()
+    assert [float(p) for p in by_source[0]] == pytest.approx(expected, abs=2e-6)
+
+
+def test_decisions_follow_the_threshold_in_the_sidecar(tmp_path: Path, weights: Path) -> None:
+    write_patches(tmp_path / "x.h5", pixels(6))
+    probabilities = sorted(float(a["probability"]) for a in rows(infer(weights, tmp_path / "x.h5")))
+    sidecar = json.loads(weights.with_suffix(".json").read_text())
+    sidecar["threshold"] = (probabilities[2] + probabilities[3]) / 2
+    weights.with_suffix(".json").write_text(json.dumps(sidecar))
+    answers = rows(infer(weights, tmp_path / "x.h5"))
+    assert sum(int(a["decision"]) for a in answers) == 3
+    assert all(int(a["decision"]) == (float(a["probability"]) > sidecar["threshold"]) for a in answers)
+    sidecar["threshold"] = None
+    weights.with_suffix(".json").write_text(json.dumps(sidecar))
+    refused(infer(weights, tmp_path / "x.h5"), "no threshold was chosen")
+
+
+def test_a_larger_image_is_read_tile_by_tile(tmp_path: Path, weights: Path) -> None:
+    Image.fromarray(pixels(1, 200, 300)[0]).save(tmp_path / "tile.png")
+    answers = rows(infer(weights, tmp_path / "tile.png"))
+    assert [(a["x"], a["y"]) for a in answers] == [("0", "0"), ("96", "0"), ("192", "0"), ("0", "96"), ("96", "96"), ("192", "96")]
+
+
+def test_bad_inputs_get_one_clear_line(tmp_path: Path, weights: Path) -> None:
+    Image.fromarray(pixels(1, 95, 200)[0]).save(tmp_path / "small.png")
+    refused(infer(weights, tmp_path / "small.png"), "200 x 95 pixels; a patch needs at least 96 x 96")
+    (tmp_path / "page.png").write_text("<html>")
+    refused(infer(weights, tmp_path / "page.png"), "page.png: not a readable image")
+    refused(infer(weights, tmp_path / "nowhere"), "no such file or folder")
+    (tmp_path / "empty").mkdir()
+    refused(infer(weights, tmp_path / "empty"), "holds no image")
+    with h5py.File(tmp_path / "other.h5", "w") as handle:
+        handle["y"] = np.zeros(3)
+    refused(infer(weights, tmp_path / "other.h5"), "no dataset 'x'")
+    damaged = pixels(2).astype(np.float32)
+    damaged[1, 0, 0, 0] = np.nan
+    write_patches(tmp_path / "nan.h5", damaged)
+    refused(infer(weights, tmp_path / "nan.h5"), "row 1: a value lies outside 0..255 or is not finite")
+
+
+class Runs:
+    """A pickle that would run code when loaded carelessly."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return exec, ("raise SystemExit('code ran')",)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "pickle", "foreign", "list", "swapped", "no sidecar", "sidecar key", "other model"])
+def test_a_corrupt_or_foreign_checkpoint_is_refused_in_one_line(weights: Path, damage: str) -> None:
+    sidecar = weights.with_suffix(".json")
+    document = json.loads(sidecar.read_text())
+    match damage:
+        case "truncated":
+            weights.write_bytes(weights.read_bytes()[:2000])
+        case "pickle":
+            weights.write_bytes(pickle.dumps(Runs()))
+        case "foreign":
+            weights.write_bytes(b"\x00" * 100)
+        case "list":
+            torch.save([1, 2], weights)
+        case "swapped":
+            torch.save({"layer": torch.zeros(3)}, weights)
+        case "no sidecar":
+            sidecar.unlink()
+        case "sidecar key":
+            del document["threshold"]
+            sidecar.write_text(json.dumps(document))
+        case "other model":
+            document["architecture"]["width"] = 8
+            sidecar.write_text(json.dumps(document))
+    with pytest.raises(InputError) as error:
+        load_checkpoint(weights)
+    assert "\n" not in str(error.value) and str(weights.parent) in str(error.value)
+
+
+def test_inference_imports_only_its_closure() -> None:
+    code = "import sys; sys.argv=['x']; import inference; print(' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    loaded = set(done.stdout.split())
+    assert not loaded & {"sklearn", "snakemake", "mlflow", "optuna", "matplotlib", "scipy", "pandas", "jinja2", "pcam.settings"}

@@ -1,0 +1,278 @@
+"""Evidence and rendering: every figure of a document is looked up in a result file, and what is missing says so.
+
+A template sees each result file by name. A file or key that does not exist renders as
+`missing: results/… (rule …)`; there are no defaults. Text from data is escaped, for Markdown and for HTML.
+"""
+
+import ast
+import base64
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from markupsafe import Markup
+
+from pcam.files import InputError, read_csv, read_json
+
+FILL_IN = "[fill in]"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where one piece of evidence stands, and the rule that writes it."""
+
+    path: str
+    rule: str
+
+
+class Missing:
+    """What a lookup gives when file or key is not there. Everything of it is missing too, and it compares to nothing."""
+
+    def __init__(self, source: Source, key: str = "") -> None:
+        self._source, self._key = source, key
+
+    def __getattr__(self, name: str) -> "Missing":
+        if name.startswith("__"):  # protocols ask for these
+            raise AttributeError(name)
+        return self
+
+    def __getitem__(self, key: object) -> "Missing":
+        return self
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+    def __str__(self) -> str:
+        key = f", key {self._key}" if self._key else ""
+        return f"missing: {self._source.path}{key} (rule {self._source.rule})"
+
+
+class Node:
+    """A JSON object of a result file; `node.key` and `node["key"]` look up, iteration gives the keys."""
+
+    def __init__(self, data: Mapping[str, Any], source: Source, at: str = "") -> None:
+        self._data, self._source, self._at = data, source, at
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self[name]
+
+    def __getitem__(self, key: object) -> Any:
+        at = f"{self._at}.{key}".lstrip(".")
+        if str(key) not in self._data:
+            return Missing(self._source, at)
+        return _wrapped(self._data[str(key)], self._source, at)
+
+    def __iter__(self) -> Iterator[str]:
+        return (key for key in self._data if key != "provenance")
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __contains__(self, key: object) -> bool:
+        return str(key) in self._data
+
+
+def _wrapped(value: Any, source: Source, at: str) -> Any:
+    if isinstance(value, dict):
+        return Node(value, source, at)
+    if isinstance(value, list):
+        return [_wrapped(item, source, f"{at}[{i}]") for i, item in enumerate(value)]
+    return value
+
+
+def _cell(text: str) -> int | float | str | None:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text or None
+
+
+def open_evidence(source: Source) -> Any:
+    """A result file as Node (JSON), rows (CSV), or text; Missing when it does not exist.
+
+    Raises: InputError when it exists and cannot be read.
+    """
+    if not Path(source.path).is_file():
+        return Missing(source)
+    if source.path.endswith(".json"):
+        return Node(read_json(source.path), source)
+    if source.path.endswith(".csv"):
+        rows = [{key: _cell(value) for key, value in row.items()} for row in read_csv(source.path)]
+        return _wrapped(rows, source, "")
+    return Path(source.path).read_text().strip()
+
+
+def is_measured(value: object) -> bool:
+    """Whether a value exists and is defined."""
+    return value is not None and not isinstance(value, Missing | jinja2.Undefined)
+
+
+def commit_of(provenance: Any) -> str:
+    """Short commit, with what makes it uncertain."""
+    commit = provenance["commit"]
+    if not is_measured(commit):
+        return "none (no commit)"
+    return f"{commit[:8]} with uncommitted changes" if provenance["dirty"] is True else commit[:8]
+
+
+def number(value: Any, digits: int = 3) -> Any:
+    """A float in fixed notation; undefined and missing values stay what they are."""
+    return f"{value:.{digits}f}" if is_measured(value) else value
+
+
+def percent(value: Any, digits: int = 1) -> Any:
+    return f"{100 * value:.{digits}f} %" if is_measured(value) else value
+
+
+def interval(pair: Any, digits: int = 3) -> Any:
+    if not is_measured(pair):
+        return pair
+    return f"{pair[0]:.{digits}f} to {pair[1]:.{digits}f}"
+
+
+def mean_sd(summary: Any, digits: int = 3) -> Any:
+    """mean ± sd (interval; n) of a summary over seeds; what one seed cannot tell reads undefined."""
+    if not is_measured(summary) or not is_measured(summary.mean):
+        return summary.mean if isinstance(summary, Node) else summary
+    n = summary.n
+    if not is_measured(n) or n < 2:
+        return f"{number(summary.mean, digits)}; sd and interval undefined (n = {n})"
+    return f"{number(summary.mean, digits)} ± {number(summary.sd, digits)} (95 % interval {interval(summary.interval, digits)}; n = {n})"
+
+
+def escape_markdown(text: str) -> str:
+    """Text of any origin as Markdown that shows exactly it, in a paragraph or in a table's cell."""
+    text = re.sub(r"([\\`*\[\]<>|&~#])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)
+
+
+def code(text: object) -> Markup:
+    """Inline code that holds in a table's cell."""
+    shown = " ".join(str(text).split()).replace("`", "'").replace("|", "\\|")
+    return Markup(f"`{shown}`") if not isinstance(text, Missing) else Markup(escape_markdown(str(text)))
+
+
+def shown(value: Any) -> str:
+    """A value as plain text. Raises: TypeError for a float, whose digits the template has to choose."""
+    if value is None:
+        return "undefined"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        raise TypeError(f"{value!r} has no number of digits; use the filter number or percent")
+    if isinstance(value, jinja2.Undefined):
+        str(value)  # StrictUndefined raises and names the variable
+    return str(value)
+
+
+def in_markdown(value: Any) -> Markup:
+    return value if isinstance(value, Markup) else Markup(escape_markdown(shown(value)))
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]] | Missing) -> Markup:
+    """A Markdown table, every cell escaped."""
+    if isinstance(rows, Missing):
+        return in_markdown(rows)
+    lines = [list(head), ["---"] * len(head), *([in_markdown(cell) for cell in row] for row in rows)]
+    return Markup("\n".join(f"| {' | '.join(line)} |" for line in lines))
+
+
+def _environment(folder: Path, finalize: Callable[[Any], Any]) -> jinja2.Environment:
+    # Autoescaping marks what is safe already (Markup), and `finalize` escapes the rest for the document's language.
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
+        autoescape=True,
+        finalize=finalize,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(number=number, percent=percent, interval=interval, mean_sd=mean_sd, code=code)
+    environment.tests["measured"] = is_measured
+    environment.globals.update(table=table)
+    return environment
+
+
+def render_markdown(template: str | Path, context: Mapping[str, Any]) -> str:
+    """Fill a Markdown template. Raises: jinja2.UndefinedError on a name the template should not use."""
+    text = _environment(Path(template).parent, in_markdown).get_template(Path(template).name).render(context)
+    return re.sub(r"\n{3,}", "\n\n", text)
+
+
+def render_html(template: str | Path, context: Mapping[str, Any]) -> str:
+    """Fill an HTML template."""
+
+    def plain(value: Any) -> Any:
+        return value if isinstance(value, Markup) else shown(value)
+
+    return _environment(Path(template).parent, plain).get_template(Path(template).name).render(context)
+
+
+def cut_function(path: str | Path, name: str | None = None, calling: str | None = None) -> tuple[int, str]:
+    """First line and source of a function: of this name, or the first whose body calls something named `calling`.
+
+    Raises: InputError when there is no such function.
+    """
+    text = Path(path).read_text()
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.FunctionDef):
+            continue
+        called = {call.func for call in ast.walk(node) if isinstance(call, ast.Call)}
+        names = {getattr(function, "attr", getattr(function, "id", None)) for function in called}
+        if node.name == name or (calling is not None and calling in names):
+            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+            return first, "\n".join(text.splitlines()[first - 1 : node.end_lineno])
+    raise InputError(f"{path}: no function {name or f'that calls {calling}'}; the journal cites it")
+
+
+def picture(path: str | Path) -> str:
+    """A PNG as data URI."""
+    return f"data:image/png;base64,{base64.b64encode(Path(path).read_bytes()).decode()}"
+
+
+def _mark(token: Token, inline: Token) -> None:
+    """Give a paragraph of ours the class its first word asks for."""
+    for start, name in (("Evidence:", "evidence"), ("Figure:", "caption"), ("Not measured", "open")):
+        if inline.content.lstrip("*").startswith(start):
+            token.attrSet("class", name)
+
+
+def html_of_markdown(text: str, pictures: Mapping[str, str]) -> tuple[Markup, list[tuple[str, str]]]:
+    """HTML of a Markdown document and (anchor, heading) of its second-level headings; raw HTML in it stays text.
+
+    Raises: KeyError when an image is not among `pictures` (path in the document to data URI).
+    """
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    tokens = parser.parse(text)
+    headings = []
+    for token, following in zip(tokens, [*tokens[1:], Token("end", "", 0)], strict=True):
+        if token.type == "heading_open" and token.tag == "h2":
+            found = re.match(r"Question (\d+)(?:: Part (\d+))?", following.content)
+            name = f"Q{'.'.join(part for part in found.groups() if part)}" if found else following.content.split()[-1]
+            token.attrSet("id", name.lower().replace(".", "-"))
+            headings.append((name.lower().replace(".", "-"), name))
+        elif token.type == "paragraph_open":
+            _mark(token, following)
+        for child in token.children or ():
+            if child.type == "image":
+                child.attrSet("src", pictures[str(child.attrs["src"])])
+            elif child.type == "text":
+                child.content = re.sub(r"^\[( |x)\] ", lambda box: "☑ " if box[1] == "x" else "☐ ", child.content)
+    html = parser.renderer.render(tokens, parser.options, {})
+    html = html.replace("<table>", '<div class="scroll" tabindex="0"><table>').replace("</table>", "</table></div>")
+    return Markup(html), headings

@@ -1,0 +1,116 @@
+"""The house style of every picture, and saving it: one size of type, colour-blind safe, the same bits each time."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from pcam.files import atomic_path, write_text
+
+# Okabe and Ito's colours: told apart with every common kind of colour blindness, and in grey by their lightness.
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE, RED, SKY)
+INK, GREY, FAINT = "#1a1a1a", "#767676", "#d9d9d9"
+MARKERS = ("o", "s", "^", "D", "v", "P")
+LABEL_STRIP_IN = 0.3  # height kept free at the foot for the data label
+PATCH_IN = 1.05
+
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.labelsize": 10,
+    "axes.edgecolor": GREY,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
+    "lines.linewidth": 1.6,
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "savefig.dpi": 150,
+}
+
+
+@contextmanager
+def drawing(path: str | Path, label: str, width_in: float, height_in: float) -> Iterator[Figure]:
+    """A figure in the house style that is written to `path`, atomically, when the block ends well.
+
+    The data label is printed in its corner. The user's own matplotlib settings do not reach it, and the file holds no
+    time and no version, so equal data give equal bytes.
+    """
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        figure = Figure(figsize=(width_in, height_in), layout="constrained", facecolor="white")
+        FigureCanvasAgg(figure)
+        strip = LABEL_STRIP_IN / height_in
+        layout = figure.get_layout_engine()
+        assert layout is not None
+        layout.set(rect=(0, strip, 1, 1 - strip), w_pad=0.08, h_pad=0.08)  # type: ignore[call-arg]
+        yield figure
+        figure.text(1 - 0.06 / width_in, 0.07 / height_in, label, ha="right", va="bottom", fontsize=9, color=GREY, weight="bold")
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, format="png", metadata={"Software": None})
+
+
+def write_caption(path: str | Path, sentences: Sequence[str], label: str) -> None:
+    """Write what a picture shows, as one line that journal, report and Snakemake's report print, with the data label."""
+    write_text(path, " ".join((*sentences, f"Data: {label}.")) + "\n")
+
+
+def displayable(patch: np.ndarray) -> np.ndarray:
+    """A patch of any dtype as uint8: not-a-number as black, everything else clipped to 0..255."""
+    if patch.dtype == np.uint8:
+        return patch
+    return np.clip(np.nan_to_num(patch, nan=0.0, posinf=255.0, neginf=0.0), 0, 255).astype(np.uint8)
+
+
+def show_patch(axes: Axes, patch: np.ndarray, below: str) -> None:
+    """One patch in its own colours with a small line of text below."""
+    axes.imshow(displayable(patch), interpolation="nearest")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set(visible=True, color=FAINT)
+    axes.set_xlabel(below, fontsize=7.5, labelpad=2)
+
+
+def patch_grid(figure: Figure, rows: Sequence[tuple[str, Sequence[tuple[np.ndarray, str]]]], columns: int) -> None:
+    """Rows of patches, each patch with its line of text, each row with a heading above its first patch."""
+    grid = figure.subplots(len(rows), columns, squeeze=False)
+    for line, (heading, patches) in zip(grid, rows, strict=True):
+        for axes, shown in zip(line, [*patches, *[None] * (columns - len(patches))], strict=True):
+            if shown is None:
+                axes.axis("off")
+            else:
+                show_patch(axes, *shown)
+        line[0].set_title(heading, fontsize=9.5)
+
+
+def seed_styles(seeds: Sequence[object]) -> dict[object, dict[str, Any]]:
+    """A colour for each seed, the same in every picture."""
+    return {seed: {"color": COLOURS[i % len(COLOURS)]} for i, seed in enumerate(seeds)}
+
+
+def undefined_note(axes: Axes, text: str) -> None:
+    """Say in an empty panel why it is empty."""
+    axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, color=GREY, wrap=True)
+
+
+def numbers(rows: Sequence[Mapping[str, str]], column: str) -> np.ndarray:
+    """A column of a table as float64; empty cells are NaN."""
+    return np.array([float(row[column]) if row[column] not in ("", None) else np.nan for row in rows], np.float64)

@@ -1,0 +1,166 @@
+"""PCam's HDF5 files: x (N,96,96,3) under key "x", y (N,1,1,1) under key "y". Everything streams.
+
+An unlabelled y file (the course hands out no test labels) holds 255 in every place and the attribute `labelled` false.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+import h5py
+import numpy as np
+
+from pcam.facts import PATCH_SHAPE
+from pcam.files import InputError, atomic_path
+
+UNLABELLED = 255
+CHUNK = 1024  # patches read at a time: 28 MB of uint8, 113 MB of float32
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[h5py.File]:
+    try:
+        handle = h5py.File(path, "r")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        with_head = _first_bytes(path)
+        raise InputError(f"{path}: not a readable HDF5 file ({with_head}; {_short(error)}); fetch it again") from None
+    with handle:
+        yield handle
+
+
+def _first_bytes(path: str | Path) -> str:
+    try:
+        with Path(path).open("rb") as handle:
+            head = handle.read(8)
+    except OSError as error:
+        return str(error.strerror)
+    if not head:
+        return "the file is empty"
+    if head.startswith(b"\x1f\x8b"):
+        return "it begins like gzip"
+    return "it begins like HDF5, so it is cut short or damaged" if head.startswith(b"\x89HDF") else f"it begins with {head!r}"
+
+
+def _short(error: BaseException) -> str:
+    return str(error).splitlines()[0].partition(" (")[2].rstrip(")") or str(error)
+
+
+def _dataset(handle: h5py.File, path: str | Path, key: str) -> h5py.Dataset:
+    if key not in handle or not isinstance(handle[key], h5py.Dataset):
+        raise InputError(f"{path}: no dataset {key!r}; it holds {', '.join(sorted(handle)) or 'nothing'}")
+    return handle[key]
+
+
+class PatchReader:
+    """Patches of one x file, by row. Use as a context manager; no handle may cross a fork.
+
+    Raises: InputError when the file is missing, damaged, lacks key "x", or has another shape or dtype.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = path
+        self._manager = _opened(path)
+
+    def __enter__(self) -> "PatchReader":
+        handle = self._manager.__enter__()
+        try:
+            self.dataset = _dataset(handle, self.path, "x")
+            if self.dataset.ndim != 4 or self.dataset.shape[1:] != PATCH_SHAPE:
+                raise InputError(f"{self.path}: x has shape {self.dataset.shape}, not (N, 96, 96, 3)")
+            if self.dataset.dtype != np.uint8 and self.dataset.dtype.kind != "f":
+                raise InputError(f"{self.path}: x has dtype {self.dataset.dtype}, not uint8 or a float")
+            if len(self.dataset) == 0:
+                raise InputError(f"{self.path}: x holds no patch; an empty split cannot be used")
+        except BaseException:
+            self._manager.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._manager.__exit__(kind, error, trace)
+
+    def __len__(self) -> int:
+        return int(self.dataset.shape[0])
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Rows start..stop-1, (n,96,96,3) in the file's own dtype. Raises: InputError on damaged data."""
+        try:
+            return np.asarray(self.dataset[start:stop])
+        except OSError as error:
+            raise InputError(f"{self.path}: rows {start} to {stop - 1} cannot be read ({_short(error)}); fetch it again") from None
+
+    def chunks(self, size: int = CHUNK) -> Iterator[tuple[int, np.ndarray]]:
+        """(first row, patches) over the whole file, `size` patches at a time."""
+        for start in range(0, len(self), size):
+            yield start, self.read(start, min(start + size, len(self)))
+
+
+def read_labels(path: str | Path) -> np.ndarray | None:
+    """Labels of a y file as uint8 (N,), None when it says it is unlabelled.
+
+    Raises: InputError when the file is missing or damaged, lacks key "y", or holds anything but 0 and 1.
+    """
+    with _opened(path) as handle:
+        dataset = _dataset(handle, path, "y")
+        if not dataset.attrs.get("labelled", True):
+            return None
+        try:
+            labels = np.asarray(dataset).reshape(len(dataset), -1)
+        except OSError as error:
+            raise InputError(f"{path}: y cannot be read ({_short(error)}); fetch it again") from None
+        if labels.shape[1:] != (1,):
+            raise InputError(f"{path}: y has shape {dataset.shape}, not (N, 1, 1, 1)")
+    labels = labels[:, 0]
+    wrong = np.flatnonzero(~np.isin(labels, (0, 1)))
+    if len(wrong):
+        raise InputError(f"{path}: label {labels[wrong[0]]} in row {wrong[0]}; only 0 and 1 are labels")
+    return labels.astype(np.uint8)
+
+
+def check_pair(x_path: str | Path, y_path: str | Path) -> tuple[int, np.ndarray | None]:
+    """Number of patches and labels (None when unlabelled) of a split.
+
+    Raises: InputError as PatchReader and read_labels do, and when x and y differ in length or a class is missing.
+    """
+    with PatchReader(x_path) as patches:
+        n = len(patches)
+    with _opened(y_path) as handle:
+        n_labels = len(_dataset(handle, y_path, "y"))
+    if n_labels != n:
+        raise InputError(f"{y_path}: {n_labels} labels for the {n} patches of {x_path}; the pair must have one length")
+    labels = read_labels(y_path)
+    if labels is not None and len(np.unique(labels)) < 2:
+        raise InputError(f"{y_path}: every label is {labels[0]}; a split needs both classes")
+    return n, labels
+
+
+def convert_lossless(patches: np.ndarray) -> np.ndarray:
+    """uint8 patches from uint8 or float ones.
+
+    Raises: ValueError when a value is not an integer in 0..255, because rounding would invent data.
+    """
+    if patches.dtype == np.uint8:
+        return patches
+    if not np.all(np.isfinite(patches)) or patches.min(initial=0) < 0 or patches.max(initial=0) > 255:
+        raise ValueError("a value lies outside 0..255 or is not finite")
+    converted = patches.astype(np.uint8)
+    if not np.array_equal(converted, patches):
+        raise ValueError("a value is not an integer")
+    return converted
+
+
+def write_patches(path: str | Path, patches: np.ndarray) -> None:
+    """Write an x file atomically, contiguous and uncompressed, in the array's dtype (uint8 or float32)."""
+    with atomic_path(path) as temporary, h5py.File(temporary, "w", track_order=False) as handle:
+        handle.create_dataset("x", data=patches, track_times=False)
+
+
+def write_labels(path: str | Path, labels: np.ndarray | None, n: int) -> None:
+    """Write a y file (N,1,1,1) atomically; None writes the unlabelled form."""
+    values = np.full(n, UNLABELLED, np.uint8) if labels is None else labels.astype(np.uint8)
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as handle:
+        dataset = handle.create_dataset("y", data=values.reshape(n, 1, 1, 1), track_times=False)
+        dataset.attrs["labelled"] = labels is not None

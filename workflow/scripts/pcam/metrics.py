@@ -1,0 +1,111 @@
+"""Scores of a binary classifier and intervals that hold, on labels 0/1 and probabilities of the positive class.
+
+A score that is undefined (one class only, no positive called) is None, never zero.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+from sklearn import metrics as sk
+
+# Metrics whose value depends on the decision threshold come after those that do not.
+RANKING_METRICS = ("roc_auc", "pr_auc", "brier", "log_loss")
+DECISION_METRICS = ("f_beta", "accuracy", "balanced_accuracy", "sensitivity", "specificity")
+
+
+def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Wilson score interval of a proportion (Wilson 1927); (0, 1) when n is 0."""
+    if n == 0:
+        return 0.0, 1.0
+    z = float(stats.norm.ppf(0.5 + level / 2))
+    rate = successes / n
+    centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * float(np.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n)))
+    # At the ends the formula gives 0 and 1 exactly, but not in floating point.
+    return (0.0 if successes == 0 else centre - half), (1.0 if successes == n else centre + half)
+
+
+def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
+    """Student interval of a mean over seeds; None for fewer than two values."""
+    if len(values) < 2:
+        return None
+    mean, sd = float(np.mean(values)), float(np.std(values, ddof=1))
+    half = float(stats.t.ppf(0.5 + level / 2, len(values) - 1)) * sd / float(np.sqrt(len(values)))
+    return mean - half, mean + half
+
+
+def roc_auc(labels: np.ndarray, scores: np.ndarray) -> float | None:
+    """Area under the ROC curve; None when a class is missing."""
+    return float(sk.roc_auc_score(labels, scores)) if len(np.unique(labels)) == 2 else None
+
+
+def roc_auc_error(labels: np.ndarray, scores: np.ndarray) -> float | None:
+    """Standard error of the ROC-AUC on these patches (DeLong et al. 1988, by mid-ranks); None with < 2 of a class."""
+    positives, negatives = scores[labels == 1], scores[labels == 0]
+    n_pos, n_neg = len(positives), len(negatives)
+    if min(n_pos, n_neg) < 2:
+        return None
+    ranks = stats.rankdata(np.concatenate([positives, negatives]))
+    placed_pos = (ranks[:n_pos] - stats.rankdata(positives)) / n_neg
+    placed_neg = 1 - (ranks[n_pos:] - stats.rankdata(negatives)) / n_pos
+    return float(np.sqrt(np.var(placed_pos, ddof=1) / n_pos + np.var(placed_neg, ddof=1) / n_neg))
+
+
+def roc_auc_interval(labels: np.ndarray, scores: np.ndarray, level: float = 0.95) -> tuple[float, float] | None:
+    """DeLong interval on the logit scale, so that it stays inside 0..1; None where it is undefined."""
+    area, error = roc_auc(labels, scores), roc_auc_error(labels, scores)
+    if area is None or error is None or not 0 < area < 1 or error == 0:
+        return None
+    z = float(stats.norm.ppf(0.5 + level / 2))
+    centre, half = np.log(area / (1 - area)), z * error / (area * (1 - area))
+    return float(1 / (1 + np.exp(half - centre))), float(1 / (1 + np.exp(-half - centre)))
+
+
+def f_beta(labels: np.ndarray, decisions: np.ndarray, beta: float) -> float | None:
+    """F-beta of decisions 0/1; None without any positive label."""
+    if not np.any(labels == 1):
+        return None
+    return float(sk.fbeta_score(labels, decisions, beta=beta, zero_division=0.0))
+
+
+def score(labels: np.ndarray, probabilities: np.ndarray, threshold: float, beta: float) -> dict[str, float | None]:
+    """Every metric of one set of predictions; a patch is called positive when its probability reaches `threshold`."""
+    decisions = (probabilities >= threshold).astype(int)
+    both = len(np.unique(labels)) == 2
+    positive, negative = labels == 1, labels == 0
+    sensitivity = float(decisions[positive].mean()) if positive.any() else None
+    specificity = float(1 - decisions[negative].mean()) if negative.any() else None
+    balanced = (sensitivity + specificity) / 2 if sensitivity is not None and specificity is not None else None
+    return {
+        "roc_auc": roc_auc(labels, probabilities),
+        "pr_auc": float(sk.average_precision_score(labels, probabilities)) if both else None,
+        "brier": float(np.mean((probabilities - labels) ** 2)),
+        "log_loss": float(sk.log_loss(labels, np.clip(probabilities, 1e-7, 1 - 1e-7), labels=[0, 1])),
+        "f_beta": f_beta(labels, decisions, beta),
+        "accuracy": float(np.mean(decisions == labels)),
+        "balanced_accuracy": balanced,
+        "sensitivity": sensitivity,
+        "specificity": specificity,
+    }
+
+
+def best_threshold(labels: np.ndarray, probabilities: np.ndarray, beta: float) -> float:
+    """The threshold that maximises F-beta on these (validation) predictions; of equals the highest.
+
+    It lies midway between two probabilities, so that a last bit of difference on another device flips no decision.
+
+    Raises: ValueError when a class is missing, because then every threshold is as good as another.
+    """
+    if len(np.unique(labels)) < 2:
+        raise ValueError("a threshold needs both classes")
+    order = np.argsort(-probabilities, kind="stable")
+    ranked, hits = probabilities[order], np.cumsum(labels[order])
+    called = np.arange(1, len(labels) + 1)
+    values = (1 + beta**2) * hits / (called + beta**2 * hits[-1])
+    # Only where the next probability is lower does a threshold separate the two.
+    last_of_ties = np.append(ranked[:-1] > ranked[1:], True)
+    candidates = np.flatnonzero(last_of_ties)
+    best = candidates[np.argmax(values[candidates])]
+    following = ranked[best + 1] if best + 1 < len(ranked) else 0.0
+    return float((ranked[best] + following) / 2)

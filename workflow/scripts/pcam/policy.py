@@ -1,0 +1,166 @@
+"""What follows from findings under a policy: which patches go, and how each kind is judged. Pure functions."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pcam.facts import FILE_SPLITS
+from pcam.files import InputError
+
+Patch = tuple[str, int]  # file split, row
+# Every defect a patch may carry, in the order of the table.
+DEFECTS = (
+    *("non_finite", "out_of_range", "blackout", "washout", "constant", "trigger", "label_suspect", "label_conflict"),
+    *("exact_duplicate", "cross_split_duplicate", "near_duplicate", "overlap"),
+)
+UNFIT = ("non_finite", "out_of_range", "fractional")  # what uint8 cannot hold
+STAYING = {
+    "exact_duplicate": "the first of each set; test is never thinned",
+    "cross_split_duplicate": "the copy in the last split that holds one",
+    "overlap": "all but the earlier split's member of a pair across splits",
+}
+
+
+def check_actions(policy: Mapping[str, str]) -> None:
+    """Raises: InputError when the policy asks for an action that its kind does not have."""
+    for kind, action in policy.items():
+        allowed = ("convert", "keep") if kind == "float_storage" else ("drop", "keep")
+        if action not in allowed:
+            raise InputError(f"config: audit.policy.{kind} is {action!r}; allowed are {' and '.join(allowed)}")
+
+
+def goes(kind: str, row: Mapping[str, str], first_of_content: Mapping[tuple[str, str], int]) -> bool:
+    """Whether action drop takes this row of an audit's table; of a leaking pair the earlier split's member goes.
+
+    Test is never thinned, except of patches that are no picture at all: NaN or 1e5 can be neither stored nor predicted.
+    """
+    split = row["split"]
+    if split == "test":
+        return kind in UNFIT
+    if kind == "exact_duplicate":
+        return int(row["row"]) != first_of_content[split, row["content"]]
+    if kind in ("cross_split_duplicate", "overlap"):
+        later = FILE_SPLITS[FILE_SPLITS.index(split) + 1 :]
+        return any(partner in later for partner in row["partner_splits"].split(";"))
+    return True
+
+
+def flagged_and_dropped(
+    rows: Sequence[Mapping[str, str]], policy: Mapping[str, str]
+) -> tuple[dict[str, set[Patch]], dict[str, set[Patch]]]:
+    """Patches by kind: all that show it, and those that its action drops. A pure function of the audits' rows."""
+    first: dict[tuple[str, str], int] = {}
+    for row in rows:
+        if row["kind"] == "exact_duplicate":
+            key = row["split"], row["content"]
+            first[key] = min(first.get(key, int(row["row"])), int(row["row"]))
+    flagged: dict[str, set[Patch]] = {kind: set() for kind in (*DEFECTS, "fractional")}
+    dropped: dict[str, set[Patch]] = {kind: set() for kind in DEFECTS}
+    for row in rows:
+        kind, patch = row["kind"], (row["split"], int(row["row"]))
+        flagged[kind].add(patch)
+        if policy.get(kind) == "drop" and goes(kind, row, first):
+            dropped[kind].add(patch)
+    return flagged, dropped
+
+
+def defects_of(flagged: Mapping[str, set[Patch]]) -> dict[Patch, str]:
+    """Names of each defective patch's defects, joined by ";" in the order of DEFECTS."""
+    names: dict[Patch, list[str]] = {}
+    for kind in DEFECTS:
+        for patch in flagged[kind]:
+            names.setdefault(patch, []).append(kind)
+    return {patch: ";".join(kinds) for patch, kinds in names.items()}
+
+
+def unfit(files: Sequence[Mapping[str, Any]], flagged: Mapping[str, set[Patch]]) -> set[Patch]:
+    """Patches stored as float with values that uint8 cannot hold."""
+    as_float = {file["split"] for file in files if file["dtype"].startswith("float")}
+    return {patch for kind in UNFIT for patch in flagged[kind] if patch[0] in as_float}
+
+
+def by_split(patches: set[Patch]) -> str:
+    """Such as "train 12, test 3"."""
+    counts = Counter(split for split, _ in patches)
+    return ", ".join(f"{split} {counts[split]:,}" for split in FILE_SPLITS if counts[split])
+
+
+def verdict(verdict: str, reason: str, n: int = 0, dropped: int = 0) -> dict[str, Any]:
+    return {"verdict": verdict, "reason": reason, "n": n, "dropped": dropped}
+
+
+def unrepaired(kind: str, n: int, what: str, policy: Mapping[str, str], waive: Mapping[str, str]) -> dict[str, Any]:
+    """Verdict on a kind that was found and that no action repairs."""
+    if kind not in policy:
+        return verdict("fail", f"{what}; audit.policy has no entry for it", n)
+    if kind in waive:
+        return verdict("waived", f"{what}; kept because: {waive[kind]}", n)
+    return verdict("fail", f"{what}; the policy keeps them and audit.waive gives no reason", n)
+
+
+def judge_patches(
+    kind: str,
+    flagged: set[Patch],
+    dropped: set[Patch],
+    gone: set[Patch],
+    total: int,
+    policy: Mapping[str, str],
+    waive: Mapping[str, str],
+) -> dict[str, Any]:
+    """Verdict on a defect of patches; `dropped` for this defect, `gone` for any."""
+    if not flagged:
+        return verdict("pass", f"none among {total:,} patches")
+    what = f"{len(flagged):,} of {total:,} patches ({by_split(flagged)})"
+    if policy.get(kind) != "drop":
+        return unrepaired(kind, len(flagged), what, policy, waive)
+    what += f"; {len(dropped):,} dropped" + (f" ({by_split(dropped)})" if dropped else "")
+    if others := (flagged & gone) - dropped:
+        what += f"; {len(others):,} dropped for another defect"
+    if left := flagged - gone:
+        what += f"; {len(left):,} stay, flagged ({by_split(left)}: {STAYING.get(kind, 'test is never thinned')})"
+    return verdict("repaired", what, len(flagged), len(dropped))
+
+
+def judge_storage(
+    files: Sequence[Mapping[str, Any]], unfit: set[Patch], policy: Mapping[str, str], waive: Mapping[str, str]
+) -> dict[str, Any]:
+    """Verdict on patches stored as float; `unfit`: kept patches with values that uint8 cannot hold."""
+    wide = [file for file in files if file["dtype"].startswith("float")]
+    n = sum(file["patches"] for file in wide)
+    if not wide:
+        return verdict("pass", f"all {sum(file['patches'] for file in files):,} patches are stored as uint8")
+    what = ", ".join(f"{file['split']}: {file['patches']:,} patches as {file['dtype']}" for file in wide)
+    if policy.get("float_storage") != "convert":
+        return unrepaired("float_storage", n, what, policy, waive)
+    if unfit:
+        held = f"{len(unfit):,} kept patches ({by_split(unfit)}) hold values that uint8 cannot"
+        return verdict("fail", f"{what}; {held}, the first in {min(unfit)[0]} row {min(unfit)[1]}", n)
+    return verdict("repaired", f"{what}; converted to uint8, without loss in every kept patch", n)
+
+
+def judge_files(findings: Sequence[Mapping[str, Any]], waive: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Verdicts on whose content the files hold: a fault when a published split stands under another's name."""
+    published, swapped = (
+        [name for found in findings if found["kind"] == kind for name in found["files"]]
+        for kind in ("published_file", "swapped_split")
+    )
+    of = sum(found["of"] for found in findings if found["kind"] == "published_file")
+    known = verdict("pass", f"{len(published)} of {of} files are published PCam files by md5", len(published))
+    if not swapped:
+        return {"published_file": known, "swapped_split": verdict("pass", f"none among {of} files")}
+    what = f"the published content of another split stands in {', '.join(swapped)}"
+    if reason := waive.get("swapped_split"):
+        return {"published_file": known, "swapped_split": verdict("waived", f"{what}; {reason}", len(swapped))}
+    return {"published_file": known, "swapped_split": verdict("fail", what, len(swapped))}
+
+
+def judge_classes(labels: Mapping[Patch, str], gone: set[Patch]) -> dict[str, Any]:
+    """Verdict on what the drops leave: every class of every split must keep a patch."""
+    kept = {(split, label) for (split, row), label in labels.items() if (split, row) not in gone}
+    empty = sorted({(split, label) for (split, _), label in labels.items()} - kept)
+    if not empty:
+        return verdict(
+            "pass", f"every class keeps patches in every split; {len(gone):,} of {len(labels):,} are dropped"
+        )
+    names = ", ".join(f"{split} class {label}" if label else split for split, label in empty)
+    return verdict("fail", f"the policy leaves no patch in {names}", len(empty))

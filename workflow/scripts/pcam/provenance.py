@@ -1,0 +1,122 @@
+"""Where a result comes from: commit, digest of the code, versions, device. Imports no torch: the Snakefile uses it."""
+
+import ast
+import hashlib
+import platform
+import subprocess
+import sys
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+SCRIPTS = Path(__file__).resolve().parents[1]
+ROOT = SCRIPTS.parents[1]
+
+
+class _WithoutDocstrings(ast.NodeTransformer):
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            if node.body and isinstance(node.body[0], ast.Expr) and isinstance(node.body[0].value, ast.Constant):
+                node.body = node.body[1:] or [ast.Pass()]
+        return node
+
+
+def _imported_modules(tree: ast.AST) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def _source_of(module: str) -> Path | None:
+    path = SCRIPTS.joinpath(*module.split("."))
+    return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file()), None)
+
+
+@cache
+def import_closure(script: Path) -> tuple[Path, ...]:
+    """The script and every module of `workflow/scripts` it imports, directly or not, sorted."""
+    found: set[Path] = set()
+    waiting = [script]
+    while waiting:
+        path = waiting.pop()
+        if path in found:
+            continue
+        found.add(path)
+        for name in _imported_modules(ast.parse(path.read_text())):
+            source = _source_of(name)
+            if source is not None:
+                waiting.append(source)
+    return tuple(sorted(found))
+
+
+@cache
+def code_digest(rule: str) -> str:
+    """Digest of the syntax trees (no comments, no docstrings) of a rule's script and all it imports from here.
+
+    Rules carry it as `params: code=`, so that a change of content reruns them and a touch does not: Snakemake itself
+    does not see edits in imported modules.
+    """
+    digest = hashlib.sha256()
+    for path in import_closure(SCRIPTS / f"{rule}.py"):
+        tree = _WithoutDocstrings().visit(ast.parse(path.read_text()))
+        digest.update(f"{path.name}\n{ast.unparse(ast.fix_missing_locations(tree))}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(("git", "-C", str(ROOT), *arguments), capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+@cache
+def git_state() -> dict[str, str | bool | None]:
+    """`commit` (None outside a repository) and `dirty`: whether a tracked file differs from it."""
+    commit = _git("rev-parse", "HEAD")
+    status = _git("status", "--porcelain", "--untracked-files=no") if commit else None
+    return {"commit": commit, "dirty": None if status is None else bool(status)}
+
+
+def git_history() -> dict[str, int] | None:
+    """Counts of commits, merges and authors of the repository; None outside one."""
+    commits = _git("rev-list", "--count", "HEAD")
+    if commits is None:
+        return None
+    merges = _git("rev-list", "--count", "--merges", "HEAD") or "0"
+    authors = {line for line in (_git("log", "--format=%ae") or "").splitlines() if line}
+    return {"commits": int(commits), "merges": int(merges), "authors": len(authors)}
+
+
+@cache
+def cpu_name() -> str:
+    """The processor's name as the kernel prints it, else the platform's."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def package_versions(names: list[str]) -> dict[str, str | None]:
+    """Installed version of each distribution, None where it is not installed."""
+    versions: dict[str, str | None] = {}
+    for name in names:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = None
+    return versions
+
+
+def describe(rule: str, code: str) -> dict[str, object]:
+    """What every JSON result carries: rule, commit, dirty flag, code digest, device, Python."""
+    return {"rule": rule, **git_state(), "code": code, "device": cpu_name(), "python": sys.version.split()[0]}

@@ -1,0 +1,55 @@
+"""The frame around a stage script: its log, its provenance, its one-line errors."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pcam import provenance
+from pcam.files import InputError
+
+_terminal: int | None = None
+
+
+def say(line: str) -> None:
+    """Progress: to the log, and to the terminal that started the run when there is one."""
+    print(line, flush=True)
+    if _terminal is not None and os.isatty(_terminal):
+        os.write(_terminal, f"{line}\n".encode())
+
+
+@contextmanager
+def run_stage(snakemake: Any) -> Iterator[dict[str, object]]:
+    """Send everything the job prints, also from child processes, to its log; give the provenance of its results.
+
+    The log begins with rule, wildcards, commit and device and ends with the duration. An InputError becomes one line
+    and exit code 1; anything else keeps its traceback, because it is our mistake.
+    """
+    global _terminal
+    described = provenance.describe(snakemake.rule, snakemake.params.code)
+    log = Path(snakemake.log[0])
+    log.parent.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    _terminal = os.dup(2)
+    # Descriptors, not sys.stdout: children and C libraries write to 1 and 2 as well.
+    with log.open("wb", buffering=0) as handle:
+        os.dup2(handle.fileno(), 1)
+        os.dup2(handle.fileno(), 2)
+    print(_header(snakemake.wildcards, described), flush=True)
+    try:
+        yield described
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    finally:
+        print(f"# ended after {time.monotonic() - started:.1f} s", flush=True)
+
+
+def _header(wildcards: Any, described: Mapping[str, object]) -> str:
+    named = " ".join(f"{key}={value}" for key, value in wildcards.items()) or "-"
+    dirty = " (dirty)" if described["dirty"] else ""
+    return f"# {described['rule']} | {named} | commit {described['commit']}{dirty} | {described['device']}"

@@ -1,0 +1,46 @@
+"""Predict the patches of one split with one checkpoint.
+
+Reads: weights.pt with its sidecar, the split's store and table.
+Writes: row, label, logit, probability; the label is empty where it is not known.
+"""
+
+import numpy as np
+
+from pcam.checkpoint import load_checkpoint
+from pcam.files import InputError, read_csv, write_csv
+from pcam.stage import run_stage
+from pcam.store import open_store
+from pcam.training import make_deterministic, predict, probabilities_of
+
+COLUMNS = ("row", "label", "logit", "probability")
+
+
+def predict_seed(weights_path: str, store_path: str, rows_path: str, out_path: str, *, threads: int) -> None:
+    """Raises: InputError when the checkpoint is damaged or foreign, or store and table do not match."""
+    device = make_deterministic(threads)
+    model, preprocessing, _ = load_checkpoint(weights_path)
+    table, patches = read_csv(rows_path, ("row", "label")), open_store(store_path)
+    if len(table) != len(patches):
+        raise InputError(f"{store_path}: {len(patches)} patches for the {len(table)} rows of {rows_path}; rebuild the store")
+    logits = predict(model.to(device), patches, preprocessing, device)
+    if not np.all(np.isfinite(logits)):
+        raise InputError(f"{weights_path}: predicts a value that is not finite for row {table[int(np.argmin(np.isfinite(logits)))]['row']}; train it again")
+    write_csv(
+        out_path,
+        COLUMNS,
+        (
+            (line["row"], line["label"], float(logit), float(probability))
+            for line, logit, probability in zip(table, logits, probabilities_of(logits), strict=True)
+        ),
+    )
+
+
+if __name__ == "__main__":
+    with run_stage(snakemake):
+        predict_seed(
+            snakemake.input.weights,
+            snakemake.input.store,
+            snakemake.input.rows,
+            snakemake.output[0],
+            threads=snakemake.params.threads,
+        )

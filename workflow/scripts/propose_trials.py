@@ -1,0 +1,40 @@
+"""Propose the trials of one round from the finished trials of the rounds before it.
+
+Reads: the baseline's settings.json, weights.json of every earlier trial.
+Writes: one settings.json a trial.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from pcam.files import read_json, write_json
+from pcam.settings import SearchSettings, from_mapping, read_train_settings
+from pcam.stage import run_stage
+from pcam.tuning import FinishedTrial, propose
+
+
+def propose_trials(
+    base_path: str, finished_paths: Sequence[str], out_paths: Sequence[str], *, round_number: int, search: SearchSettings
+) -> None:
+    """`finished_paths` are in the order of the trials' numbers; `out_paths` gets one recipe each."""
+    base = asdict(read_train_settings(base_path))
+    finished = []
+    for number, path in enumerate(finished_paths):
+        sidecar = read_json(path)
+        params = {name: sidecar["settings"][name] for name in search.space}
+        finished.append(FinishedTrial(number, params, sidecar["valid"][search.metric]))
+    proposals = propose(search.space, search.seed, round_number, len(out_paths), finished)
+    for path, proposal in zip(out_paths, proposals, strict=True):
+        print(f"{path}: {proposal}")
+        write_json(path, {**base, "epochs": search.epochs, **proposal})
+
+
+if __name__ == "__main__":
+    with run_stage(snakemake):
+        propose_trials(
+            snakemake.input.base,
+            snakemake.input.finished,
+            snakemake.output,
+            round_number=snakemake.params.round_number,
+            search=from_mapping(SearchSettings, snakemake.params.search),
+        )
