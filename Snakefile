@@ -7,7 +7,7 @@ sys.path.insert(0, os.path.join(workflow.basedir, "workflow", "scripts"))
 
 from snakemake.exceptions import WorkflowError
 
-from pcam.facts import FILE_SPLITS as SPLITS, pcam_filename
+from pcam.facts import FILE_SPLITS as SPLITS, pcam_filename, split_paths
 from pcam.files import InputError
 from pcam.provenance import code_digest
 from pcam.settings import read_config
@@ -29,7 +29,9 @@ DATA = f"{settings.data.root}/{settings.data.source}"
 DATA_LABEL = settings.data.label
 VARIANTS = sorted(settings.variants)
 SEEDS = list(settings.seeds)
-TRIALS = [(r, t) for r in range(settings.search.rounds) for t in range(settings.search.trials)]
+TRIALS = [
+    (r, t) for r in range(settings.search.rounds) for t in range(settings.search.trials)
+]
 PREDICTED = ("valid", "test", "unlabelled")
 
 # Jobs of a run parse this file again; only the run that a person started announces its data.

@@ -38,7 +38,8 @@ def write_run(folder: Path, variant: str, seed: int, **changes: object) -> None:
     rng = np.random.default_rng([seed, len(variant)])
     for split, labels in {**LABELS, **changes.get("labels", {})}.items():
         probabilities = np.round(1 / (1 + np.exp(-rng.normal(labels - 0.5, 1.0))), 6)
-        rows = [(changes.get("first_row", 0) + i, y, 0.0, p) for i, (y, p) in enumerate(zip(labels, probabilities))]
+        first = changes.get("first_row", 0)
+        rows = zip(range(first, first + len(labels)), labels, [0.0] * len(labels), probabilities, strict=True)
         write_csv(folder / f"{split}.csv", ("row", "label", "logit", "probability"), rows)
 
 
@@ -185,7 +186,7 @@ def test_valid_with_one_class_gives_no_threshold(make_runs):
 
 
 def test_a_variant_named_like_another_key_is_refused(make_runs):
-    with pytest.raises(InputError, match="variants.seeds"):
+    with pytest.raises(InputError, match=r"variants\.seeds"):
         make_runs(variants=("baseline", "seeds")).aggregate()
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-
 from import_directory import import_directory
+
 from pcam.acquisition import decompress, files_at_hand
 from pcam.facts import FILE_SPLITS, hospital_of, pcam_filename
 from pcam.files import InputError, atomic_path, read_csv, read_json, write_csv, write_json
@@ -45,7 +45,12 @@ def test_floats_survive_a_csv_bit_for_bit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"", "empty"), (b"<html>404</html>", "begins with b'<html"), (b"\x1f\x8b\x08", "gzip"), (b"\x89HDF\r\n\x1a\n", "cut short")],
+    [
+        (b"", "empty"),
+        (b"<html>404</html>", "begins with b'<html"),
+        (b"\x1f\x8b\x08", "gzip"),
+        (b"\x89HDF\r\n\x1a\n", "cut short"),
+    ],
 )
 def test_what_is_no_hdf5_file_is_named(tmp_path: Path, content: bytes, said: str) -> None:
     path = tmp_path / "x.h5"

@@ -92,7 +92,14 @@ def test_decisions_follow_the_threshold_in_the_sidecar(tmp_path: Path, weights: 
 def test_a_larger_image_is_read_tile_by_tile(tmp_path: Path, weights: Path) -> None:
     Image.fromarray(pixels(1, 200, 300)[0]).save(tmp_path / "tile.png")
     answers = rows(infer(weights, tmp_path / "tile.png"))
-    assert [(a["x"], a["y"]) for a in answers] == [("0", "0"), ("96", "0"), ("192", "0"), ("0", "96"), ("96", "96"), ("192", "96")]
+    assert [(a["x"], a["y"]) for a in answers] == [
+        ("0", "0"),
+        ("96", "0"),
+        ("192", "0"),
+        ("0", "96"),
+        ("96", "96"),
+        ("192", "96"),
+    ]
 
 
 def test_bad_inputs_get_one_clear_line(tmp_path: Path, weights: Path) -> None:
@@ -119,7 +126,9 @@ class Runs:
         return exec, ("raise SystemExit('code ran')",)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "pickle", "foreign", "list", "swapped", "no sidecar", "sidecar key", "other model"])
+@pytest.mark.parametrize(
+    "damage", ["truncated", "pickle", "foreign", "list", "swapped", "no sidecar", "sidecar key", "other model"]
+)
 def test_a_corrupt_or_foreign_checkpoint_is_refused_in_one_line(weights: Path, damage: str) -> None:
     sidecar = weights.with_suffix(".json")
     document = json.loads(sidecar.read_text())
@@ -151,4 +160,14 @@ def test_inference_imports_only_its_closure() -> None:
     code = "import sys; sys.argv=['x']; import inference; print(' '.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     loaded = set(done.stdout.split())
-    assert not loaded & {"sklearn", "snakemake", "mlflow", "optuna", "matplotlib", "scipy", "pandas", "jinja2", "pcam.settings"}
+    assert not loaded & {
+        "sklearn",
+        "snakemake",
+        "mlflow",
+        "optuna",
+        "matplotlib",
+        "scipy",
+        "pandas",
+        "jinja2",
+        "pcam.settings",
+    }

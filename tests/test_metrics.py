@@ -130,7 +130,7 @@ def test_score_names_what_one_class_leaves_undefined():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("beta", "seed"), product([0.5, 1.0, 2.0], range(5)))
+@pytest.mark.parametrize(("beta", "seed"), list(product([0.5, 1.0, 2.0], range(5))))
 def test_no_threshold_beats_the_best_one(beta, seed):
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 2, 40)

@@ -29,7 +29,10 @@ def test_digest_follows_an_imported_modules_content_and_no_touch_comment_or_docs
     assert digest_after(tmp_path, "echo '# a remark' >> pcam/model.py") == before
     assert digest_after(tmp_path, "sed -i 's/Two 3x3 convolutions/A pair of convolutions/' pcam/model.py") == before
     assert digest_after(tmp_path, "echo 'x = 1' >> audit_poison.py") == before
-    assert digest_after(tmp_path, "sed -i 's/functional.relu(self.norm1/functional.silu(self.norm1/' pcam/model.py") != before
+    assert (
+        digest_after(tmp_path, "sed -i 's/functional.relu(self.norm1/functional.silu(self.norm1/' pcam/model.py")
+        != before
+    )
 
 
 def test_the_closure_reaches_through_imports() -> None:
@@ -56,7 +59,8 @@ import os, subprocess, sys, types
 sys.path.insert(0, {scripts!r})
 from pcam.files import InputError
 from pcam.stage import run_stage
-job = types.SimpleNamespace(rule="demo", params=types.SimpleNamespace(code="c0de"), log=[{log!r}], wildcards={{"seed": "3"}})
+params = types.SimpleNamespace(code="c0de")
+job = types.SimpleNamespace(rule="demo", params=params, log=[{log!r}], wildcards={{"seed": "3"}})
 with run_stage(job):
     print("from python")
     os.write(2, b"from a descriptor\\n")

@@ -1,11 +1,11 @@
-"""Splits keep what the policy keeps; a test split that was not handed out is carved without tearing slides or groups."""
+"""Splits keep what the policy keeps; a test split not handed out is carved without tearing slides or groups."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
-
 from make_splits import Patch, carve_test, make_splits
+
 from pcam.facts import META_COLUMNS
 from pcam.files import InputError, read_csv, read_json, write_csv
 
@@ -38,7 +38,9 @@ class Case:
         write_csv(folder / "patches.csv", ("split", "row", "label", "keep", "defects"), [(*row, "") for row in rows])
         write_csv(folder / "leakage.csv", ("split", "row", "kind", "group"), [("train", 0, "overlap", 4)])
         for split in ("train", "valid", "test"):
-            write_csv(folder / f"{split}_meta.csv", ("", *META_COLUMNS), [(0, 1, 1, True, True, "camelyon16_train_tumor_001")])
+            write_csv(
+                folder / f"{split}_meta.csv", ("", *META_COLUMNS), [(0, 1, 1, True, True, "camelyon16_train_tumor_001")]
+            )
 
     def make(self) -> None:
         make_splits(
@@ -64,7 +66,13 @@ def test_dropped_rows_are_left_out_and_slide_and_group_are_named(tmp_path: Path)
     assert [line["row"] for line in train] == ["0", "1", "2", "3"]
     assert train[0] == {"row": "0", "label": "0", "slide": "camelyon16_train_tumor_001", "group": "4"}
     assert read_csv(tmp_path / "unlabelled.csv") == []
-    assert read_json(tmp_path / "splits.json")["test"] == {"file": "test", "n": 4, "positives": 2, "slides": 1, "groups": 0}
+    assert read_json(tmp_path / "splits.json")["test"] == {
+        "file": "test",
+        "n": 4,
+        "positives": 2,
+        "slides": 1,
+        "groups": 0,
+    }
 
 
 def test_without_test_labels_a_part_of_valid_is_test_and_the_rest_is_unlabelled(tmp_path: Path) -> None:

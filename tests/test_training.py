@@ -1,4 +1,4 @@
-"""Training repeats bit for bit, also after a kill; order, augmentation and schedule are functions of their arguments."""
+"""Training repeats bit for bit, also after a kill; order and schedule are functions of their arguments."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -38,7 +38,14 @@ def patches(n: int, seed: int) -> LabelledPatches:
 
 def run(path: Path, settings: TrainSettings = SETTINGS, seed: int = 0, digest: str = "d") -> Trained:
     return train(
-        settings, seed, patches(24, 1), patches(8, 2), PLAIN, resume_path=path / "resume.pt", digest=digest, report=print
+        settings,
+        seed,
+        patches(24, 1),
+        patches(8, 2),
+        PLAIN,
+        resume_path=path / "resume.pt",
+        digest=digest,
+        report=print,
     )
 
 
@@ -81,7 +88,9 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bits(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("damage", ["other digest", "truncated", "foreign"])
-def test_a_resume_state_that_does_not_fit_is_not_used(tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_resume_state_that_does_not_fit_is_not_used(
+    tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     fresh = run(tmp_path)
     state = tmp_path / "resume.pt"
     if damage == "truncated":
@@ -120,7 +129,9 @@ def test_one_cycle_rises_to_the_set_rate_and_falls_to_almost_nothing() -> None:
     assert max(rates) == pytest.approx(SETTINGS.learning_rate, rel=1e-6)
     assert rates.index(max(rates)) == 30
     assert rates[-1] == pytest.approx(SETTINGS.learning_rate / 1e4)
-    assert {learning_rate_at(changed(schedule="constant"), step, 100) for step in range(100)} == {SETTINGS.learning_rate}
+    assert {learning_rate_at(changed(schedule="constant"), step, 100) for step in range(100)} == {
+        SETTINGS.learning_rate
+    }
 
 
 def test_epoch_order_is_a_permutation_of_its_arguments_alone() -> None:
@@ -151,7 +162,9 @@ def test_normalisation_gives_zero_mean_and_unit_variance_per_channel() -> None:
 def test_predictions_do_not_depend_on_what_else_is_in_the_batch(tmp_path: Path) -> None:
     trained, split = run(tmp_path), patches(40, 5)
     together = predict(trained.model, split.patches, PLAIN, torch.device("cpu"))
-    alone = np.concatenate([predict(trained.model, split.patches[i : i + 1], PLAIN, torch.device("cpu")) for i in range(40)])
+    alone = np.concatenate(
+        [predict(trained.model, split.patches[i : i + 1], PLAIN, torch.device("cpu")) for i in range(40)]
+    )
     assert np.allclose(together, alone, atol=1e-5)
 
 

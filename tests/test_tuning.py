@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT
+from select_champion import select_champion
 
 from pcam.files import InputError, read_csv, read_json, write_json
 from pcam.metrics import best_threshold, f_beta
 from pcam.tuning import FinishedTrial, propose
-from select_champion import select_champion
 
 SPACE = {
     "learning_rate": {"type": "float", "low": 5e-4, "high": 1e-2, "log": True},
@@ -75,7 +75,14 @@ def test_the_best_on_validation_is_champion_and_of_equals_the_first(tmp_path: Pa
     selection = read_json(out[0])
     assert selection["chosen"]["name"] == "round-0/trial-0"
     assert [c["name"] for c in selection["candidates"]] == ["round-0/trial-0", "round-0/trial-1", "baseline/seed-0"]
-    assert read_csv(out[1])[1] == {"round": "0", "trial": "1", "state": "COMPLETE", "value": "0.95", "epochs": "2", "width": "16"}
+    assert read_csv(out[1])[1] == {
+        "round": "0",
+        "trial": "1",
+        "state": "COMPLETE",
+        "value": "0.95",
+        "epochs": "2",
+        "width": "16",
+    }
 
 
 def test_candidates_of_different_data_are_refused(tmp_path: Path) -> None:

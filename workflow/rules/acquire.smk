@@ -1,22 +1,13 @@
 # Reads: nothing (sample), the files of data.directory (directory), the published record (pcam).
 # Writes: {data.root}/{data.source}/ with six files in PCam's layout and names, and a meta CSV per split.
-DATA_FILES = [f"{DATA}/{pcam_filename(split, part)}" for split in SPLITS for part in ("x.h5", "y.h5", "meta.csv")]
-
-
-def split_files(part):
-    """One canonical file per split, as named inputs: train_x=…, valid_x=…, test_x=…."""
-    key = part.partition(".")[0]
-    return {f"{split}_{key}": f"{DATA}/{pcam_filename(split, part)}" for split in SPLITS}
-
-
 if settings.data.source == "sample":
 
     rule synthesize_sample:
         """Make the SYNTHETIC SAMPLE: an H&E-like set in PCam's layout, with planted defects."""
         output:
-            **split_files("x.h5"),
-            **split_files("y.h5"),
-            **split_files("meta.csv"),
+            **split_paths(DATA, "x.h5"),
+            **split_paths(DATA, "y.h5"),
+            **split_paths(DATA, "meta.csv"),
             # The truth of what was planted. Only score_audit may read it.
             planted=f"{DATA}/planted.csv",
         log:
@@ -45,9 +36,9 @@ elif settings.data.source == "directory":
         input:
             **AT_HAND,
         output:
-            **split_files("x.h5"),
-            **split_files("y.h5"),
-            **split_files("meta.csv"),
+            **split_paths(DATA, "x.h5"),
+            **split_paths(DATA, "y.h5"),
+            **split_paths(DATA, "meta.csv"),
         log:
             "results/logs/import_directory.log",
         benchmark:
@@ -68,12 +59,12 @@ else:
         """Download one file of the published record, check its md5, unpack it."""
         output:
             f"{DATA}/camelyonpatch_level_2_split_{{file}}",
-        wildcard_constraints:
-            file=r"(train|valid|test)_(x\.h5|y\.h5|meta\.csv)",
         log:
             "results/logs/download_pcam/{file}.log",
         benchmark:
             "results/benchmarks/download_pcam/{file}.tsv"
+        wildcard_constraints:
+            file=r"(train|valid|test)_(x\.h5|y\.h5|meta\.csv)",
         conda:
             "../../environment.yml"
         params:

@@ -6,9 +6,9 @@
 rule audit_checksums:
     """Digests of every file, and which published file each one is by content."""
     input:
-        **split_files("x.h5"),
-        **split_files("y.h5"),
-        **split_files("meta.csv"),
+        **split_paths(DATA, "x.h5"),
+        **split_paths(DATA, "y.h5"),
+        **split_paths(DATA, "meta.csv"),
     output:
         findings="results/audit/checksums.json",
     log:
@@ -26,8 +26,8 @@ rule audit_checksums:
 rule audit_storage:
     """Why the files are as large as they are, and whether uint8 holds them without loss."""
     input:
-        **split_files("x.h5"),
-        **split_files("y.h5"),
+        **split_paths(DATA, "x.h5"),
+        **split_paths(DATA, "y.h5"),
     output:
         findings="results/audit/storage.json",
         rows="results/audit/storage_rows.csv",
@@ -47,8 +47,8 @@ rule audit_storage:
 rule audit_leakage:
     """Duplicates, conflicting labels and shared tissue, within and across splits."""
     input:
-        **split_files("x.h5"),
-        **split_files("y.h5"),
+        **split_paths(DATA, "x.h5"),
+        **split_paths(DATA, "y.h5"),
     output:
         findings="results/audit/leakage.json",
         rows="results/audit/leakage_rows.csv",
@@ -68,8 +68,8 @@ rule audit_leakage:
 rule audit_poison:
     """Patches that are no picture: NaN, values out of range, one colour all over."""
     input:
-        **split_files("x.h5"),
-        **split_files("y.h5"),
+        **split_paths(DATA, "x.h5"),
+        **split_paths(DATA, "y.h5"),
     output:
         findings="results/audit/poison.json",
         rows="results/audit/poison_rows.csv",
@@ -89,7 +89,7 @@ rule audit_poison:
 rule apply_policy:
     """Which patches are kept, and a verdict on every kind of defect."""
     input:
-        **split_files("y.h5"),
+        **split_paths(DATA, "y.h5"),
         checksums="results/audit/checksums.json",
         storage="results/audit/storage.json",
         poison_rows="results/audit/poison_rows.csv",

@@ -3,11 +3,6 @@
 PARTITIONS = list(settings.benchmark.partitions)
 
 
-def slurm_partition(wildcards):
-    """The partition a measurement asks for; "local" stays wherever other jobs go."""
-    return None if wildcards.partition == "local" else wildcards.partition
-
-
 rule measure_throughput:
     """Images per second of inference, loading and the whole training step on one partition, per batch size."""
     input:
@@ -25,7 +20,9 @@ rule measure_throughput:
     conda:
         "../../environment.yml"
     resources:
-        slurm_partition=slurm_partition,
+        slurm_partition=lambda wildcards: (
+            None if wildcards.partition == "local" else wildcards.partition
+        ),
     params:
         code=code_digest("measure_throughput"),
         batch_sizes=list(settings.benchmark.batch_sizes),

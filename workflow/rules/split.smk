@@ -3,13 +3,18 @@
 
 # Where the course hands out no test labels, a part of valid becomes the labelled test split.
 CARVED = settings.data.source == "directory" and "test_y" not in AT_HAND
-SPLIT_FILE = {"train": "train", "valid": "valid", "test": "valid" if CARVED else "test", "unlabelled": "test"}
+SPLIT_FILE = {
+    "train": "train",
+    "valid": "valid",
+    "test": "valid" if CARVED else "test",
+    "unlabelled": "test",
+}
 
 
 rule make_splits:
     """Tables of the clean splits: row, label, slide, group."""
     input:
-        **split_files("meta.csv"),
+        **split_paths(DATA, "meta.csv"),
         gate="results/audit/gate.json",
         patches="results/audit/patches.csv",
         leakage="results/audit/leakage_rows.csv",

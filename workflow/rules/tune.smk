@@ -9,7 +9,9 @@ rule propose_trials:
     input:
         base="results/train/baseline/settings.json",
         finished=lambda wildcards: [
-            f"results/search/round-{r}/trial-{t}/weights.json" for r, t in TRIALS if r < int(wildcards.round)
+            f"results/search/round-{r}/trial-{t}/weights.json"
+            for r, t in TRIALS
+            if r < int(wildcards.round)
         ],
     output:
         [
@@ -59,7 +61,9 @@ rule select_champion:
         sidecars=[f"{folder}/weights.json" for folder in CANDIDATES],
     output:
         selection=report(
-            "results/champion/selection.json", category="Tune", labels={"result": "selection"}
+            "results/champion/selection.json",
+            category="Tune",
+            labels={"result": "selection"},
         ),
         trials=report(
             "results/search/trials.csv",

@@ -1,6 +1,6 @@
 """Check the six items of the submission checklist, each by looking, none by promise.
 
-Reads: the champion's weights, the pictures the journal shows, inference.py, the Slurm files, the config's group details.
+Reads: the champion's weights, the journal's pictures, inference.py, the Slurm files, the group details of the config.
 Writes: results/checklist.json.
 """
 
@@ -54,7 +54,11 @@ def check_checkpoint(weights: str, files: set[str]) -> Answer:
         return False, str(error), "run select_champion and choose_threshold again"
     committed = sorted(name for name in files if name.startswith("assets/") and name.endswith(".pt"))
     if not committed:
-        return False, f"{weights} loads, no checkpoint is tracked under assets/", "copy weights.pt and weights.json to assets/ and commit them"
+        return (
+            False,
+            f"{weights} loads, no checkpoint is tracked under assets/",
+            "copy weights.pt and weights.json to assets/ and commit them",
+        )
     return True, f"{weights} loads; tracked: {', '.join(committed)}", ""
 
 
@@ -130,7 +134,9 @@ def check_submission(
         {"item": item, "ok": ok, "found": found, "todo": todo or None}
         for item, (ok, found, todo) in zip(ITEMS, answers, strict=True)
     ]
-    write_json(checklist_path, {"items": items, "open": sum(not item["ok"] for item in items), "provenance": provenance})
+    write_json(
+        checklist_path, {"items": items, "open": sum(not item["ok"] for item in items), "provenance": provenance}
+    )
 
 
 if __name__ == "__main__":

@@ -26,14 +26,17 @@ def step_of(measured: Mapping[str, Any], batch_size: int) -> dict[str, Any]:
                 "verdict": f"{where}: the training step does not fit into the device's memory."}  # fmt: skip
     share = points["loop"]["loading_share"]
     bottleneck = "loading" if share >= HALF else "computing"
+    values = points["loop"]["values"]
     verdict = (
-        f"{where}: a training step runs at {speeds['loop']:.0f} images/s and spends {share:.0%} of its time loading, "
+        f"{where}: the training step runs at {speeds['loop']:.0f} images/s (median of {len(values)} passes, "
+        f"{min(values):.0f} to {max(values):.0f}) and spends {share:.0%} of its time loading, "
         f"so {bottleneck} is the bottleneck; loading alone reaches {speeds['loading']:.0f} images/s, "
         f"the forward pass alone {speeds['inference']:.0f}."
     )
     # What loading would take of the step if it ran as fast there as it does alone: the two differ where they interfere.
     apart = speeds["loop"] / speeds["loading"]
-    return {**step, "loading_share": share, "loading_share_apart": apart, "bottleneck": bottleneck, "verdict": verdict}
+    return {**step, "loading_share": share, "loading_share_apart": apart, "bottleneck": bottleneck,
+            "load_average": measured["load_average"], "verdict": verdict}  # fmt: skip
 
 
 def collect_throughput(

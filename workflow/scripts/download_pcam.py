@@ -20,7 +20,9 @@ def fetch(url: str, name: str, folder: Path, md5: str) -> Path:
     try:
         return Path(pooch.retrieve(f"{url}/{name}", known_hash=f"md5:{md5}", fname=name, path=folder, progressbar=True))
     except requests.RequestException as error:
-        raise InputError(f"{url}/{name}: download failed ({type(error).__name__}); try again, what is there is kept") from None
+        raise InputError(
+            f"{url}/{name}: download failed ({type(error).__name__}); try again, what is there is kept"
+        ) from None
     except ValueError as error:
         raise InputError(f"{url}/{name}: {' '.join(str(error).split())}; the server gave another file") from None
 

@@ -33,7 +33,9 @@ def carve_test(patches: list[Patch], fraction: float, seed: int) -> tuple[list[P
     """
     units: defaultdict[str, list[Patch]] = defaultdict(list)
     for patch in patches:
-        units[f"slide {patch.slide}" if patch.slide else f"group {patch.group}" if patch.group else f"row {patch.row}"].append(patch)
+        units[
+            f"slide {patch.slide}" if patch.slide else f"group {patch.group}" if patch.group else f"row {patch.row}"
+        ].append(patch)
     target = fraction * np.bincount([patch.label for patch in patches], minlength=2)
     taken = np.zeros(2)
     test: list[Patch] = []
@@ -48,7 +50,9 @@ def carve_test(patches: list[Patch], fraction: float, seed: int) -> tuple[list[P
     return [p for p in patches if p.row not in chosen], sorted(test, key=lambda p: p.row)
 
 
-def kept_patches(table: list[dict[str, str]], slides: Mapping[tuple[str, int], str], groups: Mapping[tuple[str, int], str]) -> dict[str, list[Patch]]:
+def kept_patches(
+    table: list[dict[str, str]], slides: Mapping[tuple[str, int], str], groups: Mapping[tuple[str, int], str]
+) -> dict[str, list[Patch]]:
     """Kept patches of each file split, by row."""
     kept: dict[str, list[Patch]] = {split: [] for split in FILE_SPLITS}
     for line in table:
@@ -79,7 +83,9 @@ def make_splits(
     provenance: Mapping[str, object],
 ) -> None:
     """Raises: InputError when a split would be empty or hold one class only."""
-    groups = {(g["split"], int(g["row"])): g["group"] for g in read_csv(leakage_path, ("split", "row", "group")) if g["group"]}
+    groups = {
+        (g["split"], int(g["row"])): g["group"] for g in read_csv(leakage_path, ("split", "row", "group")) if g["group"]
+    }
     kept = kept_patches(read_csv(patches_path, ("split", "row", "label", "keep")), read_slides(meta_paths), groups)
     carved = any(patch.label is None for patch in kept["test"])
     splits = {"train": kept["train"], "valid": kept["valid"], "test": kept["test"], "unlabelled": []}
@@ -93,7 +99,9 @@ def make_splits(
         classes = {patch.label for patch in splits[name]}
         if classes != {0, 1}:
             found = f"only label {classes.pop()}" if classes else "no patch"
-            raise InputError(f"{patches_path}: {found} left for split {name} after cleaning; see results/audit/verdicts.json")
+            raise InputError(
+                f"{patches_path}: {found} left for split {name} after cleaning; see results/audit/verdicts.json"
+            )
     summary: dict[str, object] = {"test_carved_from_valid": carved, "provenance": provenance}
     for name, patches in splits.items():
         write_csv(split_paths[name], COLUMNS, ((p.row, p.label, p.slide, p.group) for p in patches))

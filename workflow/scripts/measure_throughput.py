@@ -18,10 +18,11 @@ from pcam.files import InputError, read_csv, write_csv, write_json
 from pcam.provenance import cpu_name
 from pcam.stage import run_stage, say
 from pcam.store import open_store
-from pcam.throughput import MODES, Bench, measure_point
+from pcam.throughput import Bench, measure_points
 from pcam.training import make_deterministic
 
 COLUMNS = ("partition", "node", "device", "mode", "batch_size", "precision", "images_per_s", "job_id")
+
 
 def measure_throughput(
     weights_path: str,
@@ -47,13 +48,12 @@ def measure_throughput(
         raise InputError(f"{store_path}: {len(store)} patches for the {len(labels)} rows of {rows_path}; rebuild it")
     bench = Bench(model.to(device), preprocessing, device, store, labels)
     load_before = os.getloadavg()[0]
-    points = []
-    for batch_size in batch_sizes:
-        for mode in MODES:
-            point = measure_point(bench, mode, batch_size, images, repeats)
-            speed = "out of memory" if point["images_per_s"] is None else f"{point['images_per_s']:.0f} images/s"
-            print(f"{mode}, batch size {batch_size}: {speed}", flush=True)
-            points.append(point)
+    points = measure_points(bench, batch_sizes, images, repeats)
+    for point in points:
+        speed = point.get("note")
+        if values := point["values"]:
+            speed = f"{point['images_per_s']:.0f} images/s ({min(values):.0f} to {max(values):.0f})"
+        print(f"{point['mode']}, batch size {point['batch_size']}: {speed}", flush=True)
     machine = {
         "partition": partition,
         "node": platform.node(),
@@ -69,7 +69,7 @@ def measure_throughput(
             "threads": threads,
             "architecture": sidecar["architecture"],
             # Jobs beside this one slow it down; the load tells whether there were any.
-            "load_average": {"before": load_before, "after": os.getloadavg()[0]},
+            "load_average": {"before": load_before, "after": os.getloadavg()[0], "cpus": os.cpu_count()},
             "points": points,
             "provenance": provenance,
         },

@@ -37,7 +37,9 @@ def draw_roc(axes: Axes, champion: Scored, baselines: Mapping[str, Scored], poin
     axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":", label="no skill")
     axes.plot([1], [1], marker="s", color=ORANGE, linestyle="none", clip_on=False, label="always tumour")
     axes.plot([1 - (point["specificity"] or 0)], [point["sensitivity"]], **operating_point())
-    axes.set(title="ROC", xlabel="false positive rate", ylabel="true positive rate", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    axes.set(
+        title="ROC", xlabel="false positive rate", ylabel="true positive rate", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02)
+    )
     axes.legend(loc="lower right")
 
 
@@ -51,7 +53,9 @@ def draw_pr(axes: Axes, champion: Scored, baselines: Mapping[str, Scored], thres
     axes.axhline(labels.mean(), color=ORANGE, linestyle="--", label=f"always tumour: precision {labels.mean():.3f}")
     called = probabilities >= threshold
     if called.any():
-        axes.plot([called[labels == 1].mean()], [labels[called].mean()], **operating_point(f"threshold {threshold:.3f}"))
+        axes.plot(
+            [called[labels == 1].mean()], [labels[called].mean()], **operating_point(f"threshold {threshold:.3f}")
+        )
     axes.set(title="Precision and recall", xlabel="recall", ylabel="precision", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axes.legend(loc="lower left")
 
@@ -71,17 +75,26 @@ def draw_calibration(axes: Axes, counts: Axes, champion: Scored, threshold: floa
         low, high = wilson_interval(hits, n)
         axes.plot([probabilities[inside].mean()] * 2, [low, high], color=BLUE, linewidth=1)
         axes.plot([probabilities[inside].mean()], [hits / n], marker="o", color=BLUE)
-    axes.set(title="Calibration, with 95 % intervals", ylabel="share that is tumour", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    axes.set(
+        title="Calibration, with 95 % intervals", ylabel="share that is tumour", xlim=(-0.02, 1.02), ylim=(-0.05, 1.05)
+    )
     axes.tick_params(labelbottom=False)
     stacked = [probabilities[labels == 0], probabilities[labels == 1]]
     counts.hist(stacked, bins=BINS, stacked=True, color=[FAINT, BLUE], edgecolor="white", label=["no tumour", "tumour"])
     counts.axvline(threshold, color=RED, linewidth=1.4)
     counts.set(xlabel="predicted probability (red: threshold)", ylabel="patches", xlim=(-0.02, 1.02))
-    counts.legend(loc="upper center", ncols=2)
+    counts.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
 
 
 def plot_evaluation(
-    champion_path: str, sidecar_path: str, baseline_paths: Mapping[str, str], png: str, caption: str, *, beta: float, label: str
+    champion_path: str,
+    sidecar_path: str,
+    baseline_paths: Mapping[str, str],
+    png: str,
+    caption: str,
+    *,
+    beta: float,
+    label: str,
 ) -> None:
     """Draw the panels. Raises: InputError when a table is missing or unlabelled or the sidecar has no threshold."""
     champion = read_scored(champion_path)

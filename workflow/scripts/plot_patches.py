@@ -11,7 +11,7 @@ from contextlib import ExitStack
 import numpy as np
 
 from pcam.facts import FILE_SPLITS
-from pcam.figures import PATCH_IN, drawing, patch_grid, write_caption
+from pcam.figures import drawing, grid_size_in, patch_grid, write_caption
 from pcam.files import read_csv
 from pcam.hdf5 import PatchReader
 from pcam.stage import run_stage
@@ -21,6 +21,7 @@ NOTES = {
     "non_finite": "not-a-number shown as black",
     "out_of_range": "values above 255 shown as 255",
 }
+BLANK = {"blackout", "washout", "constant"}
 
 Row = Mapping[str, str]
 
@@ -30,6 +31,13 @@ def spread(rows: Sequence[Row], count: int) -> list[Row]:
     if len(rows) <= count:
         return list(rows)
     return [rows[i] for i in np.linspace(0, len(rows) - 1, count).astype(int)]
+
+
+def telling(kind: str, rows: Sequence[Row]) -> Sequence[Row]:
+    """Rows that show the kind itself: a black patch says nothing about duplicates as long as there are others."""
+    if kind in BLANK:
+        return rows
+    return [row for row in rows if not BLANK & set(row["defects"].split(";"))] or rows
 
 
 def groups_of(patches: Sequence[Row]) -> dict[str, list[Row]]:
@@ -55,20 +63,22 @@ def plot_patches(x_paths: Mapping[str, str], patches_path: str, png: str, captio
 
         def example(row: Row) -> tuple[np.ndarray, str]:
             number = int(row["row"])
-            return readers[row["split"]].read(number, number + 1)[0], f"{row['split']} {number}, label {row['label'] or '?'}"
+            return readers[row["split"]].read(number, number + 1)[
+                0
+            ], f"{row['split']} {number}, label {row['label'] or '?'}"
 
         for kind, rows in groups.items():
             note = f"; {NOTES[kind]}" if kind in NOTES else ""
             heading = f"{kind.replace('_', ' ')}: {len(rows):,} patches{note}"
-            shown.append((heading, [example(row) for row in spread(rows, COLUMNS)]))
-    with drawing(png, label, COLUMNS * PATCH_IN + 0.4, len(shown) * (PATCH_IN + 0.52) + 0.4) as figure:
-        patch_grid(figure, shown, COLUMNS)
+            shown.append((heading, [example(row) for row in spread(telling(kind, rows), COLUMNS)]))
+    with drawing(png, label, *grid_size_in(len(shown), COLUMNS)) as figure:
+        patch_grid(figure, shown)
     defective = sum(bool(row["defects"]) for row in patches)
     found = ", ".join(f"{kind.replace('_', ' ')} {len(rows):,}" for kind, rows in list(groups.items())[2:])
     write_caption(
         caption,
         [
-            "Patches in their own colours, taken at even distances through the files; below each its split, row and label.",
+            "Patches in their own colours, at even distances through the files; below each its split, row and label.",
             f"{defective:,} of {len(patches):,} patches carry a finding" + (f" ({found})." if found else "."),
         ],
         label,

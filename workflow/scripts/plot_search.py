@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from pcam.figures import COLOURS, GREY, INK, MARKERS, drawing, numbers, undefined_note, write_caption
+from pcam.figures import COLOURS, GREY, INK, MARKERS, drawing, log_axis, numbers, undefined_note, write_caption
 from pcam.files import read_csv
 from pcam.stage import run_stage
 
@@ -22,7 +22,12 @@ def finished(trials: Trials) -> list[Mapping[str, str]]:
 
 def round_style(number: str) -> dict[str, object]:
     i = int(number)
-    return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)], "linestyle": "none", "markersize": 7}
+    return {
+        "color": COLOURS[i % len(COLOURS)],
+        "marker": MARKERS[i % len(MARKERS)],
+        "linestyle": "none",
+        "markersize": 7,
+    }
 
 
 def draw_history(axes: Axes, trials: Trials, metric: str) -> None:
@@ -48,7 +53,7 @@ def draw_setting(axes: Axes, trials: Trials, name: str, parameter: Mapping[str, 
             x = numbers(rows, name)
         axes.plot(x, numbers(rows, "value"), **round_style(number))
     if parameter.get("log"):
-        axes.set_xscale("log")
+        log_axis(axes, "x", numbers(trials, name))
     axes.set(title=name.replace("_", " "), ylabel=f"valid {metric}")
 
 

@@ -19,7 +19,7 @@ Slice = Mapping[str, str]
 
 
 def is_whole(row: Slice) -> bool:
-    return row["slice"] in ("all", "overall")
+    return row["slice"] == "all"
 
 
 def draw_slices(axes: Axes, rows: Sequence[Slice], title: str) -> None:
@@ -28,7 +28,7 @@ def draw_slices(axes: Axes, rows: Sequence[Slice], title: str) -> None:
         firm = row["status"] == "ok"
         colour = INK if is_whole(row) else BLUE if firm else GREY
         if row["estimate"] == "":
-            axes.text(0.5, y, f"undefined ({row['status'].replace('_', ' ')})", color=GREY, va="center", ha="center", fontsize=8,
+            axes.text(0.5, y, row["status"], color=GREY, va="center", ha="center", fontsize=8, backgroundcolor="white",
                       transform=axes.get_yaxis_transform())  # fmt: skip
             continue
         if row["low"] and row["high"]:
@@ -53,9 +53,9 @@ def findings(rows: Sequence[Slice], minimum_n: int) -> list[str]:
     if firm:
         worst, best = (pick(firm, key=lambda row: float(row["estimate"])) for pick in (min, max))
         sentences.append(
-            f"Of those with at least {minimum_n} patches the lowest {firm[0]['metric'].replace('_', '-')} is "
-            f"{float(worst['estimate']):.3f} ({worst['slice']} {worst['value']}, n {int(worst['n']):,}) and the highest "
-            f"{float(best['estimate']):.3f} ({best['slice']} {best['value']}, n {int(best['n']):,})."
+            f"Of those with at least {minimum_n} patches the lowest {firm[0]['metric'].replace('_', '-').upper()} is "
+            f"{float(worst['estimate']):.3f} ({worst['slice']} {worst['value']}, n {int(worst['n']):,}) and the "
+            f"highest {float(best['estimate']):.3f} ({best['slice']} {best['value']}, n {int(best['n']):,})."
         )
     few = len(parts) - len(firm) - undefined
     sentences.append(f"{few} hold too few patches for a claim (grey, hollow); in {undefined} the metric is undefined.")
@@ -78,7 +78,9 @@ def plot_slices(slices_path: str, png: str, caption: str, *, minimum_n: int, lab
             panels = figure.subplots(len(groups), 1, squeeze=False, sharex=True, gridspec_kw={"height_ratios": lines})
             for axes, (kind, group) in zip(panels[:, 0], groups.items(), strict=True):
                 draw_slices(axes, group, f"By {kind.replace('_', ' ')}")
-            panels[-1, 0].set_xlabel(f"{rows[0]['metric'].replace('_', '-')} on test, 95 % interval (dotted: all of test)")
+            panels[-1, 0].set_xlabel(
+                f"{rows[0]['metric'].replace('_', '-').upper()} on test, 95 % interval (dotted: all of test)"
+            )
     write_caption(caption, findings(rows, minimum_n), label)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pcam.figures import COLOURS, MARKERS, drawing, numbers, undefined_note, write_caption
+from pcam.figures import COLOURS, MARKERS, drawing, log_axis, numbers, undefined_note, write_caption
 from pcam.files import read_csv
 from pcam.stage import run_stage
 
@@ -52,9 +52,9 @@ def plot_throughput(throughput_path: str, png: str, caption: str, *, label: str)
             undefined_note(axes, "nothing was measured")
         for (partition, mode, precision), (sizes, speeds) in lines.items():
             style = {
-                "color": COLOURS[partitions.index(partition) % len(COLOURS)],
-                "marker": MARKERS[modes.index((mode, precision)) % len(MARKERS)],
-                "linestyle": ("-", "--", ":", "-.")[modes.index((mode, precision)) % 4],
+                "color": COLOURS[modes.index((mode, precision)) % len(COLOURS)],
+                "marker": MARKERS[partitions.index(partition) % len(MARKERS)],
+                "linestyle": ("-", "--", ":", "-.")[partitions.index(partition) % 4],
             }
             axes.plot(sizes, speeds, label=f"{partition}, {mode}, {precision}", **style)
         if lines:
@@ -62,7 +62,7 @@ def plot_throughput(throughput_path: str, png: str, caption: str, *, label: str)
             axes.set_xscale("log", base=2)
             axes.set_xticks(ticks, [f"{tick:.0f}" for tick in ticks])
             axes.minorticks_off()
-            axes.set_ylim(bottom=0)
+            log_axis(axes, "y", np.concatenate([speeds for _, speeds in lines.values()]))
             axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
         axes.set(title="Throughput", xlabel="batch size", ylabel="images per second")
     write_caption(caption, findings(rows), label)

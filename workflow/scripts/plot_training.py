@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
-from pcam.figures import GREY, INK, drawing, numbers, seed_styles, write_caption
+from pcam.figures import GREY, INK, drawing, log_axis, numbers, seed_styles, write_caption
 from pcam.files import read_csv
 from pcam.stage import run_stage
 
@@ -33,13 +34,26 @@ def draw_loss(axes: Axes, histories: Mapping[str, Table]) -> None:
 def draw_auc(axes: Axes, histories: Mapping[str, Table]) -> None:
     for seed, style in seed_styles(list(histories)).items():
         rows = histories[str(seed)]
-        axes.plot(numbers(rows, "epoch"), numbers(rows, "valid_roc_auc"), marker="o", markersize=3, label=f"seed {seed}", **style)
+        axes.plot(
+            numbers(rows, "epoch"),
+            numbers(rows, "valid_roc_auc"),
+            marker="o",
+            markersize=3,
+            label=f"seed {seed}",
+            **style,
+        )
     axes.set(title="Ranking on validation", xlabel="epoch", ylabel="valid ROC-AUC")
 
 
 def draw_gradients(axes: Axes, histories: Mapping[str, Table], steps: Mapping[str, Table]) -> None:
     for seed, style in seed_styles(list(steps)).items():
-        axes.plot(numbers(steps[str(seed)], "step"), numbers(steps[str(seed)], "grad_norm"), linewidth=0.5, alpha=0.45, **style)
+        axes.plot(
+            numbers(steps[str(seed)], "step"),
+            numbers(steps[str(seed)], "grad_norm"),
+            linewidth=0.5,
+            alpha=0.45,
+            **style,
+        )
     for seed, style in seed_styles(list(steps)).items():
         epochs = numbers(steps[str(seed)], "epoch")
         last = [np.flatnonzero(epochs == epoch)[-1] for epoch in np.unique(epochs)]
@@ -48,8 +62,10 @@ def draw_gradients(axes: Axes, histories: Mapping[str, Table], steps: Mapping[st
         axes.plot(middles, median, marker="o", markersize=4, markeredgecolor="white", markeredgewidth=0.6, **style)
     axes.plot([], [], color=GREY, linewidth=0.5, label="each step")
     axes.plot([], [], color=GREY, marker="o", markersize=4, label="median of the epoch")
-    axes.set(title="Gradient norm before each update", xlabel="step", ylabel="global L2 norm", yscale="log")
-    axes.legend(ncols=2)
+    axes.set(title="Gradient norm before each update", xlabel="step", ylabel="global L2 norm")
+    axes.margins(y=0.2)  # room for the legend
+    log_axis(axes, "y", np.concatenate([numbers(rows, "grad_norm") for rows in steps.values()]))
+    axes.legend(ncols=2, loc="upper right")
 
 
 def draw_rate(axes: Axes, steps: Mapping[str, Table]) -> None:
@@ -75,7 +91,13 @@ def findings(variant: str, histories: Mapping[str, Table], steps: Mapping[str, T
 
 
 def plot_training(
-    history_paths: Mapping[str, str], steps_paths: Mapping[str, str], png: str, caption: str, *, variant: str, label: str
+    history_paths: Mapping[str, str],
+    steps_paths: Mapping[str, str],
+    png: str,
+    caption: str,
+    *,
+    variant: str,
+    label: str,
 ) -> None:
     """Draw the four panels; the mappings go from seed to file. Raises: InputError when a file is missing."""
     histories = {seed: read_csv(path, HISTORY) for seed, path in history_paths.items()}
@@ -86,6 +108,8 @@ def plot_training(
         draw_auc(auc, histories)
         draw_gradients(gradients, histories, steps)
         draw_rate(rate, steps)
+        for axes in (loss, auc):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     write_caption(caption, findings(variant, histories, steps), label)
 
 

@@ -21,10 +21,13 @@ def predict_seed(weights_path: str, store_path: str, rows_path: str, out_path: s
     model, preprocessing, _ = load_checkpoint(weights_path)
     table, patches = read_csv(rows_path, ("row", "label")), open_store(store_path)
     if len(table) != len(patches):
-        raise InputError(f"{store_path}: {len(patches)} patches for the {len(table)} rows of {rows_path}; rebuild the store")
+        raise InputError(
+            f"{store_path}: {len(patches)} patches for the {len(table)} rows of {rows_path}; rebuild the store"
+        )
     logits = predict(model.to(device), patches, preprocessing, device)
     if not np.all(np.isfinite(logits)):
-        raise InputError(f"{weights_path}: predicts a value that is not finite for row {table[int(np.argmin(np.isfinite(logits)))]['row']}; train it again")
+        row = table[int(np.argmin(np.isfinite(logits)))]["row"]
+        raise InputError(f"{weights_path}: predicts a value that is not finite for row {row}; train it again")
     write_csv(
         out_path,
         COLUMNS,

@@ -14,7 +14,12 @@ from pcam.tuning import FinishedTrial, propose
 
 
 def propose_trials(
-    base_path: str, finished_paths: Sequence[str], out_paths: Sequence[str], *, round_number: int, search: SearchSettings
+    base_path: str,
+    finished_paths: Sequence[str],
+    out_paths: Sequence[str],
+    *,
+    round_number: int,
+    search: SearchSettings,
 ) -> None:
     """`finished_paths` are in the order of the trials' numbers; `out_paths` gets one recipe each."""
     base = asdict(read_train_settings(base_path))

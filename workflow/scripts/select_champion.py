@@ -36,9 +36,13 @@ def select_champion(
         if name.startswith("round-"):
             in_round, trial = (part.partition("-")[2] for part in name.split("/"))
             settings = sidecar["settings"]
-            trials.append([in_round, trial, "COMPLETE", value, settings["epochs"], *(settings[key] for key in searched)])
+            trials.append(
+                [in_round, trial, "COMPLETE", value, settings["epochs"], *(settings[key] for key in searched)]
+            )
     if len(data) > 1:
-        raise InputError(f"{' and '.join(data.values())}: trained on different data; rebuild them before a champion is chosen")
+        raise InputError(
+            f"{' and '.join(data.values())}: trained on different data; rebuild them before a champion is chosen"
+        )
     candidates.sort(key=lambda candidate: -candidate["value"])
     print(f"champion: {candidates[0]['name']} with {metric} {candidates[0]['value']:.4f} on valid")
     write_json(

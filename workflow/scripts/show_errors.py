@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pcam.figures import PATCH_IN, drawing, numbers, patch_grid, undefined_note, write_caption
+from pcam.figures import drawing, grid_size_in, numbers, patch_grid, undefined_note, write_caption
 from pcam.files import InputError, read_csv, read_json
 from pcam.stage import run_stage
 from pcam.store import open_store
@@ -62,17 +62,19 @@ def show_errors(
         for line in range(LINES):
             part = positions[line * COLUMNS : (line + 1) * COLUMNS]
             if len(part):
-                shown.append((f"{heading}, {len(positions):,} in all" if line == 0 else "", [example(int(i)) for i in part]))
-    with drawing(png, label, COLUMNS * PATCH_IN + 0.4, max(2.0, len(shown) * (PATCH_IN + 0.58) + 0.5)) as figure:
+                shown.append(
+                    (f"{heading}, {len(positions):,} in all" if line == 0 else "", [example(int(i)) for i in part])
+                )
+    with drawing(png, label, *grid_size_in(len(shown), COLUMNS)) as figure:
         if shown:
-            patch_grid(figure, shown, COLUMNS)
+            patch_grid(figure, shown)
         else:
             undefined_note(figure.subplots(), "no wrong answer on test")
     labels = numbers(predictions, "label")
     sentences = [
-        f"At the threshold {threshold:.3f} the champion calls tumour on {len(false_positives):,} of {int((labels == 0).sum()):,} "
-        f"patches without one and misses {len(false_negatives):,} of {int((labels == 1).sum()):,} with one;",
-        f"shown are the most confident of each, up to {LINES * COLUMNS}, with row, probability of tumour and slide where known.",
+        f"At the threshold {threshold:.3f} the champion calls tumour on {len(false_positives):,} of "
+        f"{int((labels == 0).sum()):,} patches without one and misses {len(false_negatives):,} of {int((labels == 1).sum()):,} with one;",
+        f"shown are the most confident of each, up to {LINES * COLUMNS}, with row, probability and slide where known.",
     ]
     write_caption(caption, sentences, label)
 

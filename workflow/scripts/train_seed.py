@@ -35,7 +35,9 @@ def read_split(store_path: str, rows_path: str) -> LabelledPatches:
     table = read_csv(rows_path, ("row", "label"))
     patches = open_store(store_path)
     if len(table) != len(patches):
-        raise InputError(f"{store_path}: {len(patches)} patches for the {len(table)} rows of {rows_path}; rebuild the store")
+        raise InputError(
+            f"{store_path}: {len(patches)} patches for the {len(table)} rows of {rows_path}; rebuild the store"
+        )
     labels = np.array([int(line["label"]) for line in table], np.uint8)
     return LabelledPatches(patches, labels, np.array([int(line["row"]) for line in table]))
 
@@ -63,7 +65,8 @@ def train_seed(
     digests = {
         "settings": settings_digest(settings),
         "data": document_digest(
-            [file_digest(path) for split in splits for path in (stores[split], tables[split])] + [normalisation["mean"], normalisation["std"]]
+            [file_digest(path) for split in splits for path in (stores[split], tables[split])]
+            + [normalisation["mean"], normalisation["std"]]
         ),
         "code": provenance["code"],
     }

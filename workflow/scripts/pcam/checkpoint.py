@@ -44,7 +44,9 @@ def load_tensors(path: str | Path) -> dict[str, Any]:
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise InputError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]}); train it again") from None
     if not isinstance(state, dict):
-        raise InputError(f"{path}: holds {type(state).__name__}, not named tensors; it is no checkpoint of this pipeline")
+        raise InputError(
+            f"{path}: holds {type(state).__name__}, not named tensors; it is no checkpoint of this pipeline"
+        )
     return state
 
 
@@ -85,7 +87,9 @@ def load_checkpoint(weights: str | Path) -> tuple[nn.Module, Preprocessing, dict
     if not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise InputError(f"{weights}: holds more than tensors; it is no checkpoint of this pipeline")
     if tensors_digest(state) != document["digests"].get("weights"):
-        raise InputError(f"{weights}: digest differs from the one in {sidecar_path(weights)}; the pair does not belong together")
+        raise InputError(
+            f"{weights}: digest differs from the one in {sidecar_path(weights)}; the pair does not belong together"
+        )
     try:
         model = build_model(document["architecture"])
         model.load_state_dict(state, strict=True)

@@ -5,7 +5,7 @@ A template sees each result file by name. A file or key that does not exist rend
 """
 
 import ast
-import base64
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
 from markupsafe import Markup
 
 from pcam.files import InputError, read_csv, read_json
 
 FILL_IN = "[fill in]"
+METRIC_NAMES = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC", "f_beta": "F-beta", "brier": "Brier score"}
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Source:
 
 
 class Missing:
-    """What a lookup gives when file or key is not there. Everything of it is missing too, and it compares to nothing."""
+    """What a lookup gives when file or key is not there. Everything of it is missing too."""
 
     def __init__(self, source: Source, key: str = "") -> None:
         self._source, self._key = source, key
@@ -91,11 +90,13 @@ def _wrapped(value: Any, source: Source, at: str) -> Any:
 
 
 def _cell(text: str) -> int | float | str | None:
+    """A number, a text, or None for what is empty or not a number."""
     for kind in (int, float):
         try:
-            return kind(text)
+            value = kind(text)
         except ValueError:
-            pass
+            continue
+        return value if math.isfinite(value) else None
     return text or None
 
 
@@ -127,17 +128,36 @@ def commit_of(provenance: Any) -> str:
     return f"{commit[:8]} with uncommitted changes" if provenance["dirty"] is True else commit[:8]
 
 
+def words(name: object) -> str:
+    """A key as a reader writes it."""
+    return METRIC_NAMES.get(str(name), str(name).replace("_", " "))
+
+
+def plain(value: Any) -> str:
+    """A setting as the config writes it."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(plain, value)) or "none"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return "none" if value == {} else str(value)
+
+
+def counted(n: Any, noun: str) -> Any:
+    """Such as "1 run" or "3 runs"."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}" if isinstance(n, int) else n
+
+
 def number(value: Any, digits: int = 3) -> Any:
     """A float in fixed notation; undefined and missing values stay what they are."""
-    return f"{value:.{digits}f}" if is_measured(value) else value
+    return f"{value:.{digits}f}" if isinstance(value, int | float) else value
 
 
 def percent(value: Any, digits: int = 1) -> Any:
-    return f"{100 * value:.{digits}f} %" if is_measured(value) else value
+    return f"{100 * value:.{digits}f} %" if isinstance(value, int | float) else value
 
 
 def interval(pair: Any, digits: int = 3) -> Any:
-    if not is_measured(pair):
+    if not isinstance(pair, list | tuple):
         return pair
     return f"{pair[0]:.{digits}f} to {pair[1]:.{digits}f}"
 
@@ -149,7 +169,8 @@ def mean_sd(summary: Any, digits: int = 3) -> Any:
     n = summary.n
     if not is_measured(n) or n < 2:
         return f"{number(summary.mean, digits)}; sd and interval undefined (n = {n})"
-    return f"{number(summary.mean, digits)} ± {number(summary.sd, digits)} (95 % interval {interval(summary.interval, digits)}; n = {n})"
+    spread = f"± {number(summary.sd, digits)} (95 % interval {interval(summary.interval, digits)}; n = {n})"
+    return f"{number(summary.mean, digits)} {spread}"
 
 
 def escape_markdown(text: str) -> str:
@@ -204,7 +225,7 @@ def _environment(folder: Path, finalize: Callable[[Any], Any]) -> jinja2.Environ
     )
     environment.filters.update(number=number, percent=percent, interval=interval, mean_sd=mean_sd, code=code)
     environment.tests["measured"] = is_measured
-    environment.globals.update(table=table)
+    environment.globals.update(table=table, counted=counted)
     return environment
 
 
@@ -238,41 +259,3 @@ def cut_function(path: str | Path, name: str | None = None, calling: str | None 
             first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
             return first, "\n".join(text.splitlines()[first - 1 : node.end_lineno])
     raise InputError(f"{path}: no function {name or f'that calls {calling}'}; the journal cites it")
-
-
-def picture(path: str | Path) -> str:
-    """A PNG as data URI."""
-    return f"data:image/png;base64,{base64.b64encode(Path(path).read_bytes()).decode()}"
-
-
-def _mark(token: Token, inline: Token) -> None:
-    """Give a paragraph of ours the class its first word asks for."""
-    for start, name in (("Evidence:", "evidence"), ("Figure:", "caption"), ("Not measured", "open")):
-        if inline.content.lstrip("*").startswith(start):
-            token.attrSet("class", name)
-
-
-def html_of_markdown(text: str, pictures: Mapping[str, str]) -> tuple[Markup, list[tuple[str, str]]]:
-    """HTML of a Markdown document and (anchor, heading) of its second-level headings; raw HTML in it stays text.
-
-    Raises: KeyError when an image is not among `pictures` (path in the document to data URI).
-    """
-    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
-    tokens = parser.parse(text)
-    headings = []
-    for token, following in zip(tokens, [*tokens[1:], Token("end", "", 0)], strict=True):
-        if token.type == "heading_open" and token.tag == "h2":
-            found = re.match(r"Question (\d+)(?:: Part (\d+))?", following.content)
-            name = f"Q{'.'.join(part for part in found.groups() if part)}" if found else following.content.split()[-1]
-            token.attrSet("id", name.lower().replace(".", "-"))
-            headings.append((name.lower().replace(".", "-"), name))
-        elif token.type == "paragraph_open":
-            _mark(token, following)
-        for child in token.children or ():
-            if child.type == "image":
-                child.attrSet("src", pictures[str(child.attrs["src"])])
-            elif child.type == "text":
-                child.content = re.sub(r"^\[( |x)\] ", lambda box: "☑ " if box[1] == "x" else "☐ ", child.content)
-    html = parser.renderer.render(tokens, parser.options, {})
-    html = html.replace("<table>", '<div class="scroll" tabindex="0"><table>').replace("</table>", "</table></div>")
-    return Markup(html), headings

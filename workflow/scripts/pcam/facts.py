@@ -41,6 +41,12 @@ def pcam_filename(split: str, part: str) -> str:
     return f"camelyonpatch_level_2_split_{split}_{part}"
 
 
+def split_paths(folder: str, part: str) -> dict[str, str]:
+    """One file per split by role, such as train_x, valid_x, test_x for part "x.h5"."""
+    key = part.partition(".")[0]
+    return {f"{split}_{key}": f"{folder}/{pcam_filename(split, part)}" for split in FILE_SPLITS}
+
+
 def hospital_of(slide: str) -> str:
     """Hospital of a Camelyon16 slide name such as `camelyon16_train_tumor_071`; "" when the name does not tell.
 

@@ -8,8 +8,10 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from pcam.files import atomic_path, write_text
 
@@ -19,7 +21,7 @@ COLOURS = (BLUE, ORANGE, GREEN, PURPLE, RED, SKY)
 INK, GREY, FAINT = "#1a1a1a", "#767676", "#d9d9d9"
 MARKERS = ("o", "s", "^", "D", "v", "P")
 LABEL_STRIP_IN = 0.3  # height kept free at the foot for the data label
-PATCH_IN = 1.05
+PATCH_IN, PITCH_IN, ROW_IN, MARGIN_IN = 1.05, 1.2, 1.68, 0.15  # of a grid of patches
 
 STYLE = {
     "font.family": "DejaVu Sans",
@@ -62,13 +64,15 @@ def drawing(path: str | Path, label: str, width_in: float, height_in: float) -> 
         assert layout is not None
         layout.set(rect=(0, strip, 1, 1 - strip), w_pad=0.08, h_pad=0.08)  # type: ignore[call-arg]
         yield figure
-        figure.text(1 - 0.06 / width_in, 0.07 / height_in, label, ha="right", va="bottom", fontsize=9, color=GREY, weight="bold")
+        figure.text(
+            1 - 0.06 / width_in, 0.07 / height_in, label, ha="right", va="bottom", fontsize=9, color=GREY, weight="bold"
+        )
         with atomic_path(path) as temporary:
             figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
 def write_caption(path: str | Path, sentences: Sequence[str], label: str) -> None:
-    """Write what a picture shows, as one line that journal, report and Snakemake's report print, with the data label."""
+    """Write what a picture shows, as the line that every document prints, with the data label."""
     write_text(path, " ".join((*sentences, f"Data: {label}.")) + "\n")
 
 
@@ -89,16 +93,35 @@ def show_patch(axes: Axes, patch: np.ndarray, below: str) -> None:
     axes.set_xlabel(below, fontsize=7.5, labelpad=2)
 
 
-def patch_grid(figure: Figure, rows: Sequence[tuple[str, Sequence[tuple[np.ndarray, str]]]], columns: int) -> None:
-    """Rows of patches, each patch with its line of text, each row with a heading above its first patch."""
-    grid = figure.subplots(len(rows), columns, squeeze=False)
-    for line, (heading, patches) in zip(grid, rows, strict=True):
-        for axes, shown in zip(line, [*patches, *[None] * (columns - len(patches))], strict=True):
-            if shown is None:
-                axes.axis("off")
-            else:
-                show_patch(axes, *shown)
-        line[0].set_title(heading, fontsize=9.5)
+def patch_grid(figure: Figure, rows: Sequence[tuple[str, Sequence[tuple[np.ndarray, str]]]]) -> None:
+    """Rows of patches, each patch with its line of text, each row with its heading; see grid_size_in.
+
+    Placed by hand, in inches: a layout engine would widen a column to the length of its heading.
+    """
+    figure.set_layout_engine("none")
+    width, height = figure.get_size_inches()
+    for line, (heading, patches) in enumerate(rows):
+        top = height - 0.1 - line * ROW_IN
+        figure.text(MARGIN_IN / width, (top - 0.2) / height, heading, fontsize=10, weight="bold", va="bottom")
+        for column, shown in enumerate(patches):
+            left, bottom = MARGIN_IN + column * PITCH_IN, top - 0.26 - PATCH_IN
+            show_patch(figure.add_axes((left / width, bottom / height, PATCH_IN / width, PATCH_IN / height)), *shown)
+
+
+def grid_size_in(rows: int, columns: int) -> tuple[float, float]:
+    """Width and height of a figure that holds a patch_grid of so many rows and columns."""
+    return columns * PITCH_IN + MARGIN_IN, max(rows, 1) * ROW_IN + LABEL_STRIP_IN + 0.1
+
+
+def log_axis(axes: Axes, which: str, values: Sequence[float] | np.ndarray) -> None:
+    """A logarithmic scale on axis "x" or "y" with plain numbers, few enough not to touch."""
+    known = [value for value in values if np.isfinite(value) and value > 0]
+    wide = len(known) > 0 and max(known) > 100 * min(known)
+    axes.set(**{f"{which}scale": "log"})
+    axis: Axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def seed_styles(seeds: Sequence[object]) -> dict[object, dict[str, Any]]:

@@ -88,7 +88,9 @@ def read_csv(path: str | Path, columns: Sequence[str] = ()) -> list[dict[str, st
         raise InputError(f"{path}: not a CSV file ({error})") from None
     missing = [name for name in columns if name not in (reader.fieldnames or ())]
     if missing:
-        raise InputError(f"{path}: column {missing[0]!r} is missing; it holds {', '.join(reader.fieldnames or ['nothing'])}")
+        raise InputError(
+            f"{path}: column {missing[0]!r} is missing; it holds {', '.join(reader.fieldnames or ['nothing'])}"
+        )
     return rows
 
 

@@ -41,7 +41,11 @@ def _first_bytes(path: str | Path) -> str:
         return "the file is empty"
     if head.startswith(b"\x1f\x8b"):
         return "it begins like gzip"
-    return "it begins like HDF5, so it is cut short or damaged" if head.startswith(b"\x89HDF") else f"it begins with {head!r}"
+    return (
+        "it begins like HDF5, so it is cut short or damaged"
+        if head.startswith(b"\x89HDF")
+        else f"it begins with {head!r}"
+    )
 
 
 def _short(error: BaseException) -> str:
@@ -79,7 +83,9 @@ class PatchReader:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._manager.__exit__(kind, error, trace)
 
     def __len__(self) -> int:
@@ -90,7 +96,9 @@ class PatchReader:
         try:
             return np.asarray(self.dataset[start:stop])
         except OSError as error:
-            raise InputError(f"{self.path}: rows {start} to {stop - 1} cannot be read ({_short(error)}); fetch it again") from None
+            raise InputError(
+                f"{self.path}: rows {start} to {stop - 1} cannot be read ({_short(error)}); fetch it again"
+            ) from None
 
     def chunks(self, size: int = CHUNK) -> Iterator[tuple[int, np.ndarray]]:
         """(first row, patches) over the whole file, `size` patches at a time."""

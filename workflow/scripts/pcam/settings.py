@@ -206,7 +206,9 @@ def read_config(config: Mapping[str, Any]) -> Settings:
     if settings.data.source == "directory" and settings.data.directory is None:
         raise InputError("config: data.directory is null; data.source directory needs the folder with the PCam files")
     if settings.search.train_seed not in settings.seeds:
-        raise InputError(f"config: search.train_seed {settings.search.train_seed} is not one of seeds {list(settings.seeds)}")
+        raise InputError(
+            f"config: search.train_seed {settings.search.train_seed} is not one of seeds {list(settings.seeds)}"
+        )
     check_space(settings.search.space, schema["properties"]["train"]["properties"])
     return settings
 

@@ -109,21 +109,42 @@ def random_batches(n: int, batch_size: int, batches: int, seed: tuple[int, int])
     return list(np.resize(order, (batches, batch_size)))
 
 
-def measure_point(bench: Bench, mode: str, batch_size: int, images: int, repeats: int) -> dict[str, Any]:
-    """Images per second of every timed pass and their median; null where the batch does not fit into device memory."""
-    batches = max(1, images // batch_size)
-    point = {"mode": mode, "batch_size": batch_size, "precision": PRECISION, "images_per_pass": batches * batch_size}
-    values = []
-    try:
-        work = MODES[mode](bench, batch_size)
-        work(random_batches(len(bench.store), batch_size, min(batches, WARM_UP_BATCHES), (0, batch_size)))
-        for repeat in range(1, repeats + 1):
-            rows = random_batches(len(bench.store), batch_size, batches, (repeat, batch_size))
-            started = bench.clock()
-            work(rows)
-            values.append(batches * batch_size / (bench.clock() - started))
-        if mode == "loop":
-            point["loading_share"] = loading_share(bench, rows)
-    except torch.OutOfMemoryError:
-        return {**point, "images_per_s": None, "values": [], "note": "out of memory"}
-    return {**point, "images_per_s": median(values), "values": values}
+def time_pass(bench: Bench, mode: str, batch_size: int, batches: int, repeat: int) -> tuple[float, float | None]:
+    """Images per second of one pass after a warm-up, and in the loop the share of loading."""
+    work = MODES[mode](bench, batch_size)
+    rows = random_batches(len(bench.store), batch_size, batches, (repeat, batch_size))
+    work(rows[:WARM_UP_BATCHES])
+    started = bench.clock()
+    work(rows)
+    speed = batches * batch_size / (bench.clock() - started)
+    return speed, loading_share(bench, rows) if mode == "loop" and repeat == 0 else None
+
+
+def measure_points(bench: Bench, batch_sizes: Sequence[int], images: int, repeats: int) -> list[dict[str, Any]]:
+    """A point per batch size and mode: every pass, the median; null where the batch does not fit into device memory.
+
+    Passes of all points take turns. Passes in a row agree with each other even while something else slows the machine
+    down; taken in turns, a disturbance meets all points alike and shows in their spread.
+    """
+    points: list[dict[str, Any]] = [
+        {"mode": mode, "batch_size": size, "precision": PRECISION, "images_per_pass": max(1, images // size) * size,
+         "images_per_s": None, "values": []}
+        for size in batch_sizes for mode in MODES
+    ]  # fmt: skip
+    for repeat in range(repeats):
+        for point in points:
+            if "note" in point:
+                continue
+            size = point["batch_size"]
+            try:
+                speed, share = time_pass(bench, point["mode"], size, point["images_per_pass"] // size, repeat)
+            except torch.OutOfMemoryError:
+                point.update(values=[], note="out of memory")
+                continue
+            point["values"].append(speed)
+            if share is not None:
+                point["loading_share"] = share
+    for point in points:
+        if point["values"]:
+            point["images_per_s"] = median(point["values"])
+    return points

@@ -23,7 +23,15 @@ from pcam.settings import TrainSettings
 # Streams of random numbers, so that no two uses share one.
 _ORDER, _SYMMETRY, _DROPOUT = 0, 1, 2
 PREDICT_BATCH = 256
-HISTORY_COLUMNS = ("epoch", "train_loss", "valid_loss", "valid_roc_auc", "learning_rate", "grad_norm_median", "grad_norm_max")
+HISTORY_COLUMNS = (
+    "epoch",
+    "train_loss",
+    "valid_loss",
+    "valid_roc_auc",
+    "learning_rate",
+    "grad_norm_median",
+    "grad_norm_max",
+)
 STEPS_COLUMNS = ("step", "epoch", "loss", "learning_rate", "grad_norm")
 
 
@@ -57,13 +65,14 @@ def make_deterministic(threads: int) -> torch.device:
 
 
 def architecture_of(settings: TrainSettings) -> Architecture:
-    return Architecture(
-        model=settings.model, width=settings.width, hidden=settings.hidden, dropout=settings.dropout
-    )
+    return Architecture(model=settings.model, width=settings.width, hidden=settings.hidden, dropout=settings.dropout)
 
 
 def learning_rate_at(settings: TrainSettings, step: int, total: int) -> float:
-    """Learning rate of step 0..total-1: `one_cycle` (Smith and Topin 2018: cosine up over 30 %, cosine down) or `constant`."""
+    """Learning rate of step 0..total-1.
+
+    `one_cycle` (Smith and Topin 2018): a cosine up over the first 30 % of the steps, a cosine down; or `constant`.
+    """
     if settings.schedule == "constant":
         return settings.learning_rate
     start, end, turn = settings.learning_rate / 25, settings.learning_rate / 1e4, 0.3 * total
@@ -197,8 +206,9 @@ def train(
             if not (math.isfinite(loss_value) and math.isfinite(norm)):
                 rows = train_split.rows[order[step * batch_size : (step + 1) * batch_size]]
                 raise InputError(
-                    f"training diverged: loss {loss_value}, gradient norm {norm} at epoch {epoch + 1}, step {step} with "
-                    f"learning rate {rate:.3g} on train rows {', '.join(map(str, rows[:8]))}…; lower train.learning_rate"
+                    f"training diverged: loss {loss_value}, gradient norm {norm} at epoch {epoch + 1}, step {step} "
+                    f"with learning rate {rate:.3g} on train rows {', '.join(map(str, rows[:8]))}…; "
+                    "lower train.learning_rate"
                 )
             steps.append([epoch * steps_per_epoch + step, epoch + 1, loss_value, rate, norm])
 
@@ -210,10 +220,10 @@ def train(
             [epoch + 1, train_loss, valid_loss, math.nan if auc is None else auc, rates[-1],
              float(np.median(epoch_norms)), max(epoch_norms)]
         )  # fmt: skip
-        report(f"epoch {epoch + 1}/{settings.epochs} loss {train_loss:.4f} valid loss {valid_loss:.4f} ROC-AUC {auc:.4f}")
+        report(
+            f"epoch {epoch + 1}/{settings.epochs} loss {train_loss:.4f} valid loss {valid_loss:.4f} ROC-AUC {auc:.4f}"
+        )
         resume.save(
             epoch=epoch + 1, model=model.state_dict(), optimizer=optimizer.state_dict(), history=history, steps=steps
         )
     return Trained(model, history, steps)
-
-

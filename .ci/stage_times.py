@@ -1,0 +1,50 @@
+"""Print the time of each stage of the last run, from Snakemake's benchmark files, against the design's budget.
+
+A stage's jobs run two at a time on the two cores of the budget, so half the sum of their seconds is compared.
+"""
+
+import csv
+from collections import defaultdict
+from pathlib import Path
+
+BUDGET_S = {"acquire and audit": 90, "train": 120, "tune": 90, "benchmark": 60, "rest": 120}
+STAGE = {
+    "synthesize_sample": "acquire and audit",
+    "import_directory": "acquire and audit",
+    "audit": "acquire and audit",
+    "apply_policy": "acquire and audit",
+    "gate_audit": "acquire and audit",
+    "score_audit": "acquire and audit",
+    "train_seed": "train",
+    "propose_trials": "tune",
+    "train_trial": "tune",
+    "select_champion": "tune",
+    "choose_threshold": "tune",
+    "measure_throughput": "benchmark",
+    "collect_throughput": "benchmark",
+}
+
+
+def stage_of(rule: str) -> str:
+    return STAGE.get(rule) or STAGE.get(rule.partition("_")[0], "rest")
+
+
+def main(folder: Path = Path("results/benchmarks")) -> None:
+    seconds: defaultdict[str, float] = defaultdict(float)
+    jobs: defaultdict[str, int] = defaultdict(int)
+    for path in folder.rglob("*.tsv"):
+        with path.open() as handle:
+            for line in csv.DictReader(handle, delimiter="\t"):
+                stage = stage_of(path.relative_to(folder).parts[0].removesuffix(".tsv"))
+                seconds[stage] += float(line["s"])
+                jobs[stage] += 1
+    print(f"{'stage':<20}{'jobs':>6}{'job seconds':>13}{'/ 2 cores':>11}{'budget':>8}")
+    for stage, budget in BUDGET_S.items():
+        share = seconds[stage] / 2
+        mark = "  over budget" if share > budget else ""
+        print(f"{stage:<20}{jobs[stage]:>6}{seconds[stage]:>13.1f}{share:>11.1f}{budget:>8}{mark}")
+    print(f"{'all':<20}{sum(jobs.values()):>6}{sum(seconds.values()):>13.1f}{sum(seconds.values()) / 2:>11.1f}{540:>8}")
+
+
+if __name__ == "__main__":
+    main()

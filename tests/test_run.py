@@ -1,0 +1,200 @@
+"""The workflow run for real: tiny and whole, at several --cores, without test labels, on real tissue when at hand."""
+
+import csv
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import yaml
+from conftest import ROOT
+
+from pcam.facts import FILE_SPLITS, pcam_filename
+from pcam.files import file_digest, read_csv, read_json
+from pcam.hdf5 import write_labels, write_patches
+from workflow import TINY, snakemake, succeeded
+
+REAL = Path(os.environ.get("PCAM_SAMPLE", ROOT.parent / "shared" / "data" / "pcam-sample"))
+
+
+def config_with(path: Path, change: dict[str, object]) -> Path:
+    """The tiny config with other top-level sections."""
+    path.write_text(yaml.safe_dump({**yaml.safe_load(TINY.read_text()), **change}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the whole tiny run at --cores 4."""
+    folder = tmp_path_factory.mktemp("tiny")
+    succeeded(snakemake(folder, cores=4))
+    return folder
+
+
+def test_the_audit_finds_exactly_what_was_planted_at_other_amounts(tmp_path: Path) -> None:
+    sample = {
+        "seed": 5, "train_patches": 200, "valid_patches": 60, "test_patches": 60, "train_slides": 4, "valid_slides": 3,
+        "test_slides": 3, "non_finite_rate": 0.1, "out_of_range_rate": 0.02, "blackout_rate": 0.05, "washout_rate": 0.0,
+        "duplicate_pairs": 7, "cross_split_pairs": 4,
+    }  # fmt: skip
+    config = config_with(tmp_path / "mine.yaml", {"data": {"sample": sample}})
+    succeeded(snakemake(tmp_path / "work", "results/audit/score.json", "results/audit/verdicts.json", config=config))
+    planted = {
+        (p["split"], int(p["row"]), p["kind"]) for p in read_csv(tmp_path / "work" / "data" / "sample" / "planted.csv")
+    }
+    kinds = {kind for _, _, kind in planted}
+    assert kinds == {"non_finite", "out_of_range", "blackout", "exact_duplicate", "cross_split_duplicate"}
+    found = {
+        (line["split"], int(line["row"]), kind)
+        for line in read_csv(tmp_path / "work" / "results" / "audit" / "patches.csv")
+        for kind in line["defects"].split(";")
+        if kind in kinds | {"washout"}
+    }
+    assert found == planted
+    amounts = {kind: sum(k == kind for _, _, k in planted) for kind in kinds}
+    assert (amounts["non_finite"], amounts["out_of_range"], amounts["blackout"]) == (20, 4, 10)
+    for kind, score in read_json(tmp_path / "work" / "results" / "audit" / "score.json")["kinds"].items():
+        assert score["recall"] in (1.0, None) and score["precision"] in (1.0, None), kind
+
+
+@pytest.mark.slow
+def test_the_whole_run_makes_every_contract_and_a_second_one_has_nothing_to_do(finished: Path) -> None:
+    results = finished / "results"
+    for name in (
+        "audit/checksums.json", "audit/storage.json", "audit/leakage.json", "audit/poison.json", "audit/patches.csv",
+        "audit/verdicts.json", "audit/gate.json", "splits/train.csv", "train/baseline/seed-0/weights.pt",
+        "train/baseline/seed-0/history.csv", "train/mlp/seed-0/steps.csv", "predict/baseline/seed-0/test.csv",
+        "aggregate/seeds.json", "search/round-1/trial-1/weights.json", "champion/weights.pt", "champion/weights.json",
+        "slices/slices.csv", "benchmark/throughput.csv", "journal.md", "report.html", "checklist.json",
+        "tracking/runs.json",
+    ):  # fmt: skip
+        assert (results / name).stat().st_size > 0, name
+    assert "Nothing to be done" in succeeded(snakemake(finished, cores=4))
+    assert not list(results.rglob("resume.pt"))
+    headers = {
+        "splits/valid.csv": "row,label,slide,group",
+        "audit/patches.csv": "split,row,label,keep,defects",
+        "predict/mlp/seed-0/valid.csv": "row,label,logit,probability",
+        "slices/slices.csv": "slice,value,n,positives,metric,estimate,low,high,status",
+        "benchmark/throughput.csv": "partition,node,device,mode,batch_size,precision,images_per_s,job_id",
+    }
+    for name, header in headers.items():
+        assert (results / name).read_text().splitlines()[0] == header, name
+    assert read_json(results / "aggregate/seeds.json")["baseline"]["test"]["roc_auc"]["interval"] == "undefined (n = 1)"
+    sidecar = read_json(results / "champion" / "weights.json")
+    assert 0 < sidecar["threshold"] < 1 and sidecar["data_source"] == "SYNTHETIC SAMPLE"
+
+
+@pytest.mark.slow
+def test_journal_and_report_say_what_data_they_speak_of(finished: Path) -> None:
+    journal, page = ((finished / "results" / name).read_text() for name in ("journal.md", "report.html"))
+    assert "SYNTHETIC SAMPLE" in journal and "SYNTHETIC SAMPLE" in page
+    assert "undefined (n = 1)" in journal
+    for number in range(1, 10):
+        assert f"## Question {number}:" in journal
+
+
+@pytest.mark.slow
+def test_the_champion_classifies_an_hdf5_file_as_the_workflow_does(finished: Path) -> None:
+    weights = finished / "results" / "champion" / "weights.pt"
+    x_file = finished / "data" / "sample" / pcam_filename("test", "x.h5")
+    done = subprocess.run(
+        [sys.executable, ROOT / "inference.py", weights, x_file], capture_output=True, text=True, check=True
+    )
+    mine = [float(line["probability"]) for line in csv.DictReader(done.stdout.splitlines())]
+    theirs = [
+        float(line["probability"]) for line in read_csv(finished / "results" / "champion" / "predict" / "test.csv")
+    ]
+    assert mine == pytest.approx(theirs, abs=2e-5)
+
+
+@pytest.mark.slow
+def test_snakemakes_own_report_has_the_stages_as_categories(finished: Path) -> None:
+    succeeded(snakemake(finished, "--report", finished / "snakemake-report.html"))
+    page = (finished / "snakemake-report.html").read_text()
+    for category in ("Audit", "Train", "Tune", "Slice", "Benchmark"):
+        assert f'"{category}"' in page, category
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cores", [1, 2])
+def test_weights_are_equal_bit_for_bit_at_other_cores(finished: Path, tmp_path: Path, cores: int) -> None:
+    targets = ["results/train/baseline/seed-0/weights.pt", "results/champion/weights.pt"]
+    succeeded(snakemake(tmp_path, *targets, cores=cores))
+    for target in targets:
+        assert file_digest(tmp_path / target) == file_digest(finished / target), target
+
+
+@pytest.mark.slow
+def test_forcing_a_finished_training_trains_again_to_the_same_bits(finished: Path) -> None:
+    target = "results/train/baseline/seed-0/weights.pt"
+    before = file_digest(finished / target)
+    done = succeeded(snakemake(finished, "--forcerun", "train_seed", "--", target))
+    assert "train_seed" in done
+    assert file_digest(finished / target) == before
+
+
+@pytest.mark.slow
+def test_the_courses_files_without_test_labels_run_through_and_say_so(tmp_path: Path) -> None:
+    """Files shaped like the course's subset: float32 train, no test labels, no slides."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for split, n in zip(FILE_SPLITS, (80, 80, 30), strict=True):
+        labels = np.arange(n) % 2
+        patches = rng.integers(0, 256, (n, 96, 96, 3)).astype(np.float32 if split == "train" else np.uint8)
+        write_patches(folder / pcam_filename(split, "x.h5"), patches)
+        if split != "test":
+            write_labels(folder / pcam_filename(split, "y.h5"), labels, n)
+    config = config_with(tmp_path / "mine.yaml", {"data": {"source": "directory", "directory": str(folder)}})
+    succeeded(snakemake(tmp_path / "work", config=config))
+    results = tmp_path / "work" / "results"
+    assert read_json(results / "splits" / "splits.json")["test_carved_from_valid"] is True
+    unlabelled = read_csv(results / "champion" / "predict" / "unlabelled.csv")
+    assert len(unlabelled) == 30 and {line["label"] for line in unlabelled} == {""}
+    for name in ("journal.md", "report.html"):
+        text = (results / name).read_text()
+        assert "carved" in text or "handed out" in text
+        assert "SYNTHETIC" not in text
+
+
+def real_config(path: Path, directory: Path, **train: object) -> Path:
+    path.write_text(yaml.safe_dump({"data": {"source": "directory", "directory": str(directory)}, **train}))
+    return path
+
+
+@pytest.mark.slow
+def test_real_tissue_runs_through_and_is_learnt(tmp_path: Path) -> None:
+    """A subset of real patches, one seed: enough to see that the real path works, not to quote a figure."""
+    if not REAL.is_dir():
+        pytest.skip(f"no real patches at {REAL}; set PCAM_SAMPLE to a folder with PCam files")
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for split, n in zip(FILE_SPLITS, (700, 300, 300), strict=True):
+        for key in ("x", "y"):
+            name = pcam_filename(split, f"{key}.h5")
+            with (
+                gzip.open(REAL / f"{name}.gz") as packed,
+                h5py.File(packed) as source,
+                h5py.File(folder / name, "w") as out,
+            ):
+                out[key] = source[key][:n]
+    config = real_config(
+        tmp_path / "mine.yaml",
+        folder,
+        seeds=[0],
+        search={"rounds": 1, "trials": 1, "epochs": 2},
+        benchmark={"images": 32},
+    )
+    succeeded(snakemake(tmp_path / "work", config=config))
+    results = tmp_path / "work" / "results"
+    seeds = json.loads((results / "aggregate" / "seeds.json").read_text())
+    assert seeds["baseline"]["test"]["roc_auc"]["mean"] > 0.85
+    assert seeds["baseline"]["test"]["roc_auc"]["standard_errors"][0] < 0.03
+    assert "SYNTHETIC" not in (results / "report.html").read_text()
+    assert read_json(results / "audit" / "gate.json")["open"] is True

@@ -1,0 +1,57 @@
+"""Run Snakemake as a user does, in a folder of its own; read its dry-runs."""
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from conftest import ROOT
+
+TINY = ROOT / "tests" / "config" / "tiny.yaml"
+
+
+def snakemake(
+    folder: Path, *arguments: object, root: Path = ROOT, config: Path | None = TINY, cores: int = 2
+) -> subprocess.CompletedProcess[str]:
+    """`snakemake` of this environment with `folder` as working directory; stdout and stderr together in stdout."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", root / "Snakefile", "--directory", folder]
+    # --configfile takes several files: another option must stand between it and the targets.
+    command += [*(["--configfile", config] if config else []), "--cores", cores]
+    return subprocess.run(
+        [*map(str, command), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        cwd=root,
+        # Colour codes would hide the words from the tests.
+        env={**os.environ, "NO_COLOR": "1", "TERM": "dumb"},
+    )
+
+
+def succeeded(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 0, done.stdout[-6000:]
+    return done.stdout
+
+
+@dataclass(frozen=True)
+class Job:
+    rule: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+def planned_jobs(dry_run: str) -> list[Job]:
+    """The jobs that a dry-run prints, with their files."""
+    jobs = []
+    for block in re.split(r"\n(?=(?:local)?rule \w+:\n)", dry_run)[1:]:
+        rule = re.match(r"(?:local)?rule (\w+):", block)
+        assert rule
+        files = {
+            key: tuple(found.group(1).split(", ")) if (found := re.search(rf"\n    {key}: (.*)", block)) else ()
+            for key in ("input", "output")
+        }
+        jobs.append(Job(rule.group(1), files["input"], files["output"]))
+    return jobs

@@ -1,0 +1,397 @@
+# Reads: results of every stage; of the repository its files and its history.
+# Writes: results/assets/ (pictures with captions), environment.json, checklist.json, journal.md, report.html.
+from pcam.files import file_digest
+from pcam.provenance import ROOT
+
+PICTURES = [
+    "patches",
+    *(f"training-{variant}" for variant in VARIANTS),
+    "evaluation",
+    "search",
+    "errors",
+    "slices",
+    "throughput",
+]
+PICTURE_RULES = {
+    "patches": "plot_patches",
+    **{f"training-{variant}": "plot_training" for variant in VARIANTS},
+    "evaluation": "plot_evaluation",
+    "search": "plot_search",
+    "errors": "show_errors",
+    "slices": "plot_slices",
+    "throughput": "plot_throughput",
+}
+SLURM_FILES = [
+    f"profiles/slurm/{name}"
+    for name in ("config.yaml", "head.sbatch", "preflight.sbatch")
+]
+CI_FILES = [
+    ".ci/run",
+    ".github/workflows/ci.yml",
+    ".pre-commit-config.yaml",
+    "README.md",
+    "LICENSE",
+    "CITATION.cff",
+]
+
+
+def picture(name, category, **labels):
+    """A picture with its caption beside it; the caption states what the run found."""
+    return {
+        "png": report(
+            f"results/assets/{name}.png",
+            category=category,
+            caption=f"../report/{PICTURE_RULES.get(name, 'plot_training')}.rst",
+            labels={"figure": name.partition("-")[0], **labels},
+        ),
+        "caption": f"results/assets/{name}.txt",
+    }
+
+
+def digests(paths):
+    """Content of files that are no result: as parameters a change of content reruns a rule, and a touch does not."""
+    return [
+        file_digest(ROOT / path) if (ROOT / path).is_file() else None for path in paths
+    ]
+
+
+# Name of a piece of evidence in the journal's template: where it stands, and the rule that writes it.
+EVIDENCE = {
+    "checksums": ("results/audit/checksums.json", "audit_checksums"),
+    "storage": ("results/audit/storage.json", "audit_storage"),
+    "leakage": ("results/audit/leakage.json", "audit_leakage"),
+    "poison": ("results/audit/poison.json", "audit_poison"),
+    "patches": ("results/audit/patches.csv", "apply_policy"),
+    "verdicts": ("results/audit/verdicts.json", "apply_policy"),
+    "gate": ("results/audit/gate.json", "gate_audit"),
+    "splits": ("results/splits/splits.json", "make_splits"),
+    "normalisation": ("results/splits/normalisation.json", "measure_normalisation"),
+    "seeds": ("results/aggregate/seeds.json", "aggregate_seeds"),
+    "baselines": ("results/aggregate/baselines.json", "score_baselines"),
+    "runs": ("results/tracking/runs.json", "track_runs"),
+    "trials": ("results/search/trials.csv", "select_champion"),
+    "selection": ("results/champion/selection.json", "select_champion"),
+    "champion": ("results/champion/weights.json", "choose_threshold"),
+    "champion_valid": ("results/champion/predict/valid.csv", "predict_champion"),
+    "champion_test": ("results/champion/predict/test.csv", "predict_champion"),
+    "slices": ("results/slices/slices.csv", "slice_metrics"),
+    "slices_summary": ("results/slices/slices.json", "slice_metrics"),
+    "throughput": ("results/benchmark/throughput.csv", "collect_throughput"),
+    "bottleneck": ("results/benchmark/bottleneck.json", "collect_throughput"),
+    "environment": ("results/environment.json", "describe_environment"),
+    "checklist": ("results/checklist.json", "check_submission"),
+    **{
+        f"picture {name}": (f"results/assets/{name}.png", PICTURE_RULES[name])
+        for name in PICTURES
+    },
+    **{
+        f"caption {name}": (f"results/assets/{name}.txt", PICTURE_RULES[name])
+        for name in PICTURES
+    },
+    **{
+        f"{table} {variant} {seed}": (
+            f"results/train/{variant}/seed-{seed}/{table}.csv",
+            "train_seed",
+        )
+        for variant, seed in RUNS
+        for table in ("steps", "history")
+    },
+}
+if settings.data.source == "sample":
+    EVIDENCE["score"] = ("results/audit/score.json", "score_audit")
+# Asked for by the journal and measured by no rule of this version: it shows as missing there.
+PLANNED = {
+    "planned determinism": (
+        "results/reproducibility/determinism.csv",
+        "audit_determinism",
+    ),
+    "planned twin": ("results/reproducibility/twin.json", "twin_run"),
+    "planned folds": ("results/reproducibility/folds.json", "compare_folds"),
+    "planned reproduce": ("results/reproducibility/reproduce.json", "reproduce"),
+    "planned bottleneck": ("results/benchmark/parts.json", "find_bottleneck"),
+    "planned bundle": ("results/handover/manifest.json", "build_bundle"),
+}
+CUTS = {
+    "determinism": {
+        "path": "workflow/scripts/pcam/training.py",
+        "name": "make_deterministic",
+    },
+    "order": {"path": "workflow/scripts/pcam/training.py", "name": "epoch_order"},
+    "config": {"path": "workflow/scripts/pcam/settings.py", "name": "read_config"},
+    "tracker": {"path": "workflow/scripts/pcam/tracking.py", "calling": "MlflowClient"},
+}
+
+
+localrules:
+    describe_environment,
+    check_submission,
+    write_journal,
+    build_report,
+
+
+rule plot_patches:
+    """Clean patches of both classes and examples of every defect found."""
+    input:
+        **split_paths(DATA, "x.h5"),
+        patches="results/audit/patches.csv",
+    output:
+        **picture("patches", "Audit"),
+    log:
+        "results/logs/plot_patches.log",
+    benchmark:
+        "results/benchmarks/plot_patches.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        code=code_digest("plot_patches"),
+        label=DATA_LABEL,
+    script:
+        "../scripts/plot_patches.py"
+
+
+rule plot_training:
+    """Loss, validation score, gradient norm and learning rate of one variant, all seeds."""
+    input:
+        histories=[
+            f"results/train/{{variant}}/seed-{seed}/history.csv" for seed in SEEDS
+        ],
+        steps=[f"results/train/{{variant}}/seed-{seed}/steps.csv" for seed in SEEDS],
+    output:
+        **picture("training-{variant}", "Train", variant="{variant}"),
+    log:
+        "results/logs/plot_training/{variant}.log",
+    benchmark:
+        "results/benchmarks/plot_training/{variant}.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        code=code_digest("plot_training"),
+        seeds=SEEDS,
+        label=DATA_LABEL,
+    script:
+        "../scripts/plot_training.py"
+
+
+rule plot_evaluation:
+    """ROC, precision and recall, and calibration of the champion on test."""
+    input:
+        champion="results/champion/predict/test.csv",
+        sidecar="results/champion/weights.json",
+        baselines=[f"results/predict/baseline/seed-{seed}/test.csv" for seed in SEEDS],
+    output:
+        **picture("evaluation", "Evaluate"),
+    log:
+        "results/logs/plot_evaluation.log",
+    benchmark:
+        "results/benchmarks/plot_evaluation.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        code=code_digest("plot_evaluation"),
+        seeds=SEEDS,
+        beta=settings.threshold.beta,
+        label=DATA_LABEL,
+    script:
+        "../scripts/plot_evaluation.py"
+
+
+rule plot_search:
+    """Value of each trial, and value against each searched setting."""
+    input:
+        trials="results/search/trials.csv",
+    output:
+        **picture("search", "Tune"),
+    log:
+        "results/logs/plot_search.log",
+    benchmark:
+        "results/benchmarks/plot_search.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        code=code_digest("plot_search"),
+        space=settings.search.space,
+        metric=settings.search.metric,
+        label=DATA_LABEL,
+    script:
+        "../scripts/plot_search.py"
+
+
+rule show_errors:
+    """The champion's most confident wrong answers on test."""
+    input:
+        predictions="results/champion/predict/test.csv",
+        sidecar="results/champion/weights.json",
+        rows="results/splits/test.csv",
+        store=f"{DATA}/store/test.npy",
+    output:
+        **picture("errors", "Slice"),
+    log:
+        "results/logs/show_errors.log",
+    benchmark:
+        "results/benchmarks/show_errors.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        code=code_digest("show_errors"),
+        label=DATA_LABEL,
+    script:
+        "../scripts/show_errors.py"
+
+
+rule plot_slices:
+    """The champion's metric by slice, with intervals."""
+    input:
+        slices="results/slices/slices.csv",
+    output:
+        **picture("slices", "Slice"),
+    log:
+        "results/logs/plot_slices.log",
+    benchmark:
+        "results/benchmarks/plot_slices.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        code=code_digest("plot_slices"),
+        minimum_n=settings.slices.minimum_n,
+        label=DATA_LABEL,
+    script:
+        "../scripts/plot_slices.py"
+
+
+rule plot_throughput:
+    """Images per second against batch size."""
+    input:
+        throughput="results/benchmark/throughput.csv",
+    output:
+        **picture("throughput", "Benchmark"),
+    log:
+        "results/logs/plot_throughput.log",
+    benchmark:
+        "results/benchmarks/plot_throughput.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        code=code_digest("plot_throughput"),
+        label=DATA_LABEL,
+    script:
+        "../scripts/plot_throughput.py"
+
+
+rule describe_environment:
+    """Packages, device, repository and environment variables of this run."""
+    output:
+        "results/environment.json",
+    log:
+        "results/logs/describe_environment.log",
+    benchmark:
+        "results/benchmarks/describe_environment.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        code=code_digest("describe_environment"),
+        direct=str(ROOT / "requirements.in"),
+        pins=str(ROOT / "requirements.txt"),
+        content=digests(
+            ["requirements.in", "requirements.txt", "README.md", "inference.py"]
+        ),
+        repository_files=CI_FILES,
+        present=[(ROOT / name).is_file() for name in CI_FILES],
+        root=str(ROOT),
+        label=DATA_LABEL,
+    script:
+        "../scripts/describe_environment.py"
+
+
+rule check_submission:
+    """The six items of the submission checklist, each verified."""
+    input:
+        weights="results/champion/weights.pt",
+        sidecar="results/champion/weights.json",
+        pictures=[f"results/assets/{name}.png" for name in PICTURES],
+    output:
+        "results/checklist.json",
+    log:
+        "results/logs/check_submission.log",
+    benchmark:
+        "results/benchmarks/check_submission.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        code=code_digest("check_submission"),
+        inference=str(ROOT / "inference.py"),
+        root=str(ROOT),
+        slurm_files=SLURM_FILES,
+        content=digests(["inference.py", *SLURM_FILES]),
+        journal=config["journal"],
+    script:
+        "../scripts/check_submission.py"
+
+
+rule write_journal:
+    """The course's journal, every answer from the results."""
+    input:
+        [path for path, _ in EVIDENCE.values()],
+    output:
+        "results/journal.md",
+    log:
+        "results/logs/write_journal.log",
+    benchmark:
+        "results/benchmarks/write_journal.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        code=code_digest("write_journal"),
+        template=str(ROOT / "workflow/report/journal.md.j2"),
+        cuts=CUTS,
+        content=digests(
+            ["workflow/report/journal.md.j2", *(cut["path"] for cut in CUTS.values())]
+        ),
+        sources={**EVIDENCE, **PLANNED},
+        root=str(ROOT),
+        runs=RUNS,
+        config=config,
+        label=DATA_LABEL,
+    script:
+        "../scripts/write_journal.py"
+
+
+rule build_report:
+    """The same answers as one page that needs no network, with the verdicts on its first screen."""
+    input:
+        [
+            EVIDENCE[name][0]
+            for name in (
+                "gate",
+                "seeds",
+                "baselines",
+                "selection",
+                "slices_summary",
+                "checklist",
+                "splits",
+            )
+        ],
+        pictures=[f"results/assets/{name}.png" for name in PICTURES],
+        hero_caption="results/assets/evaluation.txt",
+        journal="results/journal.md",
+    output:
+        report(
+            "results/report.html",
+            category="Report",
+            caption="../report/build_report.rst",
+            labels={"document": "report"},
+        ),
+    log:
+        "results/logs/build_report.log",
+    benchmark:
+        "results/benchmarks/build_report.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        code=code_digest("build_report"),
+        template=str(ROOT / "workflow/report/report.html.j2"),
+        content=digests(["workflow/report/report.html.j2"]),
+        sources=EVIDENCE,
+        label=DATA_LABEL,
+        synthetic=settings.data.source == "sample",
+    script:
+        "../scripts/build_report.py"

@@ -1,0 +1,72 @@
+"""The first screen of the report: what can be said of this run in five plain statements, each from the evidence."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pcam.answers_model import beats_always, slice_sentence, tuning_sentence
+from pcam.documents import Missing, is_measured, mean_sd, number, words
+
+Found = Mapping[str, Any]
+
+
+def card(title: str, at: str, head: Any, text: Any, good: bool | None) -> dict[str, Any]:
+    """One statement of the first screen; `good` is None where a reader has to judge."""
+    if isinstance(head, Missing):
+        return {"title": title, "at": at, "head": head, "text": "", "state": "missing"}
+    return {
+        "title": title,
+        "at": at,
+        "head": head,
+        "text": text,
+        "state": {True: "good", False: "bad", None: "open"}[good],
+    }
+
+
+def gate_card(gate: Any) -> dict[str, Any]:
+    kinds = [gate.kinds[kind] for kind in gate.kinds]
+    repaired, waived = kinds.count("repaired"), kinds.count("waived")
+    text = f"{len(kinds)} kinds judged: {repaired} found and repaired, {waived} waived, the rest clean."
+    head = gate.open if isinstance(gate.open, Missing) else "Passed" if gate.open else "Not passed"
+    return card("Data gate", "q2", head, text, False if gate.open is False else None if waived else True)
+
+
+def model_card(seeds: Any, baselines: Any) -> dict[str, Any]:
+    """Good only where the interval over seeds lies above always tumour."""
+    area, f, always = seeds.baseline.test.roc_auc, seeds.baseline.test.f_beta, baselines.always_tumour.test
+    told = beats_always(f.mean, always.f_beta, "The baseline variant", f.interval)
+    colour = baselines.colour_histogram.test.roc_auc
+    text = f"ROC-AUC on {number(always.n, 0)} test patches; colour histogram {number(colour)}. {told}"
+    good: bool | None = None
+    if is_measured(f.mean) and is_measured(always.f_beta):
+        apart = isinstance(f.interval, list) and f.interval[0] > always.f_beta
+        good = False if f.mean <= always.f_beta else True if apart else None
+    return card("Model", "q5-1", mean_sd(area), text, good)
+
+
+def slices_card(summary: Any) -> dict[str, Any]:
+    """The widest gap whose intervals lie apart, else the widest of all."""
+    areas = [gap for gap in summary.widest_gaps if gap.metric == "roc_auc"]
+    if not areas:
+        head = summary.n if isinstance(summary, Missing) else "Nothing to compare"
+        return card("Slices", "q6", head, slice_sentence(summary), None)
+    gap = max(areas, key=lambda gap: (gap.intervals_apart, gap.gap))
+    low, high = gap.lowest, gap.highest
+    text = f"ROC-AUC by {words(gap.slice)}: {number(low.estimate)} ({low.value}) to {number(high.estimate)} "
+    text += f"({high.value}); "
+    text += "their intervals do not touch." if gap.intervals_apart else "their intervals overlap."
+    return card("Slices", "q6", f"A gap of {number(gap.gap)}", text, False if gap.intervals_apart else None)
+
+
+def verdicts(found: Found) -> list[dict[str, Any]]:
+    """The first screen's plain statements: title, anchor, statement, figures, and state (good, bad, open, missing)."""
+    selection, checklist = found["selection"], found["checklist"]
+    chosen = f"{words(selection.metric)} {number(selection.chosen.value)} on valid. {tuning_sentence(selection)}"
+    still = checklist.open
+    open_items = " ".join(entry.item for entry in checklist["items"] if not entry.ok)
+    return [
+        gate_card(found["gate"]),
+        model_card(found["seeds"], found["baselines"]),
+        card("Tuning", "q5-2", selection.chosen.name, chosen, None),
+        slices_card(found["slices_summary"]),
+        card("Checklist", "checklist", f"{still} open" if isinstance(still, int) else still, open_items, still == 0),
+    ]
