@@ -1,6 +1,6 @@
 """Print the time of each stage of the last run, from Snakemake's benchmark files, against the design's budget.
 
-A stage's jobs run two at a time on the two cores of the budget, so half the sum of their seconds is compared.
+Compared is half of the processor seconds of its jobs: what they take on two cores that are kept busy.
 """
 
 import csv
@@ -36,9 +36,9 @@ def main(folder: Path = Path("results/benchmarks")) -> None:
         with path.open() as handle:
             for line in csv.DictReader(handle, delimiter="\t"):
                 stage = stage_of(path.relative_to(folder).parts[0].removesuffix(".tsv"))
-                seconds[stage] += float(line["s"])
+                seconds[stage] += float(line["cpu_time"])
                 jobs[stage] += 1
-    print(f"{'stage':<20}{'jobs':>6}{'job seconds':>13}{'/ 2 cores':>11}{'budget':>8}")
+    print(f"{'stage':<20}{'jobs':>6}{'cpu seconds':>13}{'/ 2 cores':>11}{'budget':>8}")
     for stage, budget in BUDGET_S.items():
         share = seconds[stage] / 2
         mark = "  over budget" if share > budget else ""

@@ -35,24 +35,36 @@ CI_FILES = [
 ]
 
 
-def picture(name, category, **labels):
-    """A picture with its caption beside it; the caption states what the run found."""
-    return {
-        "png": report(
-            f"results/assets/{name}.png",
-            category=category,
-            caption=f"../report/{PICTURE_RULES.get(name, 'plot_training')}.rst",
-            labels={"figure": name.partition("-")[0], **labels},
-        ),
-        "caption": f"results/assets/{name}.txt",
-    }
-
-
-def digests(paths):
-    """Content of files that are no result: as parameters a change of content reruns a rule, and a touch does not."""
-    return [
-        file_digest(ROOT / path) if (ROOT / path).is_file() else None for path in paths
+CUTS = {
+    "determinism": {
+        "path": "workflow/scripts/pcam/training.py",
+        "name": "make_deterministic",
+    },
+    "order": {"path": "workflow/scripts/pcam/training.py", "name": "epoch_order"},
+    "config": {"path": "workflow/scripts/pcam/settings.py", "name": "read_config"},
+    "tracker": {"path": "workflow/scripts/pcam/tracking.py", "calling": "MlflowClient"},
+}
+TEMPLATES = {
+    name: f"workflow/report/{name}.j2" for name in ("journal.md", "report.html")
+}
+# Files that are no result: their content stands in the parameters, so that a change reruns a rule and a touch does not.
+CITED_FILES = [
+    "requirements.in",
+    "requirements.txt",
+    "README.md",
+    "inference.py",
+    *SLURM_FILES,
+    *CI_FILES,
+]
+CONTENT = {
+    name: file_digest(ROOT / name)
+    for name in [
+        *CITED_FILES,
+        *TEMPLATES.values(),
+        *(cut["path"] for cut in CUTS.values()),
     ]
+    if (ROOT / name).is_file()
+}
 
 
 # Name of a piece of evidence in the journal's template: where it stands, and the rule that writes it.
@@ -89,12 +101,16 @@ EVIDENCE = {
         for name in PICTURES
     },
     **{
-        f"{table} {variant} {seed}": (
-            f"results/train/{variant}/seed-{seed}/{table}.csv",
+        f"{part} {variant} {seed}": (
+            f"results/train/{variant}/seed-{seed}/{file}",
             "train_seed",
         )
         for variant, seed in RUNS
-        for table in ("steps", "history")
+        for part, file in (
+            ("steps", "steps.csv"),
+            ("history", "history.csv"),
+            ("weights", "weights.json"),
+        )
     },
 }
 if settings.data.source == "sample":
@@ -111,15 +127,6 @@ PLANNED = {
     "planned bottleneck": ("results/benchmark/parts.json", "find_bottleneck"),
     "planned bundle": ("results/handover/manifest.json", "build_bundle"),
 }
-CUTS = {
-    "determinism": {
-        "path": "workflow/scripts/pcam/training.py",
-        "name": "make_deterministic",
-    },
-    "order": {"path": "workflow/scripts/pcam/training.py", "name": "epoch_order"},
-    "config": {"path": "workflow/scripts/pcam/settings.py", "name": "read_config"},
-    "tracker": {"path": "workflow/scripts/pcam/tracking.py", "calling": "MlflowClient"},
-}
 
 
 localrules:
@@ -135,7 +142,13 @@ rule plot_patches:
         **split_paths(DATA, "x.h5"),
         patches="results/audit/patches.csv",
     output:
-        **picture("patches", "Audit"),
+        png=report(
+            "results/assets/patches.png",
+            category="Audit",
+            caption="../report/plot_patches.rst",
+            labels={"figure": "patches"},
+        ),
+        caption="results/assets/patches.txt",
     log:
         "results/logs/plot_patches.log",
     benchmark:
@@ -157,7 +170,13 @@ rule plot_training:
         ],
         steps=[f"results/train/{{variant}}/seed-{seed}/steps.csv" for seed in SEEDS],
     output:
-        **picture("training-{variant}", "Train", variant="{variant}"),
+        png=report(
+            "results/assets/training-{variant}.png",
+            category="Train",
+            caption="../report/plot_training.rst",
+            labels={"figure": "training", "variant": "{variant}"},
+        ),
+        caption="results/assets/training-{variant}.txt",
     log:
         "results/logs/plot_training/{variant}.log",
     benchmark:
@@ -179,7 +198,13 @@ rule plot_evaluation:
         sidecar="results/champion/weights.json",
         baselines=[f"results/predict/baseline/seed-{seed}/test.csv" for seed in SEEDS],
     output:
-        **picture("evaluation", "Evaluate"),
+        png=report(
+            "results/assets/evaluation.png",
+            category="Evaluate",
+            caption="../report/plot_evaluation.rst",
+            labels={"figure": "evaluation"},
+        ),
+        caption="results/assets/evaluation.txt",
     log:
         "results/logs/plot_evaluation.log",
     benchmark:
@@ -200,7 +225,13 @@ rule plot_search:
     input:
         trials="results/search/trials.csv",
     output:
-        **picture("search", "Tune"),
+        png=report(
+            "results/assets/search.png",
+            category="Tune",
+            caption="../report/plot_search.rst",
+            labels={"figure": "search"},
+        ),
+        caption="results/assets/search.txt",
     log:
         "results/logs/plot_search.log",
     benchmark:
@@ -224,7 +255,13 @@ rule show_errors:
         rows="results/splits/test.csv",
         store=f"{DATA}/store/test.npy",
     output:
-        **picture("errors", "Slice"),
+        png=report(
+            "results/assets/errors.png",
+            category="Slice",
+            caption="../report/show_errors.rst",
+            labels={"figure": "errors"},
+        ),
+        caption="results/assets/errors.txt",
     log:
         "results/logs/show_errors.log",
     benchmark:
@@ -243,7 +280,13 @@ rule plot_slices:
     input:
         slices="results/slices/slices.csv",
     output:
-        **picture("slices", "Slice"),
+        png=report(
+            "results/assets/slices.png",
+            category="Slice",
+            caption="../report/plot_slices.rst",
+            labels={"figure": "slices"},
+        ),
+        caption="results/assets/slices.txt",
     log:
         "results/logs/plot_slices.log",
     benchmark:
@@ -263,7 +306,13 @@ rule plot_throughput:
     input:
         throughput="results/benchmark/throughput.csv",
     output:
-        **picture("throughput", "Benchmark"),
+        png=report(
+            "results/assets/throughput.png",
+            category="Benchmark",
+            caption="../report/plot_throughput.rst",
+            labels={"figure": "throughput"},
+        ),
+        caption="results/assets/throughput.txt",
     log:
         "results/logs/plot_throughput.log",
     benchmark:
@@ -291,11 +340,9 @@ rule describe_environment:
         code=code_digest("describe_environment"),
         direct=str(ROOT / "requirements.in"),
         pins=str(ROOT / "requirements.txt"),
-        content=digests(
-            ["requirements.in", "requirements.txt", "README.md", "inference.py"]
-        ),
+        content=[CONTENT.get(name) for name in CITED_FILES[:4]],
         repository_files=CI_FILES,
-        present=[(ROOT / name).is_file() for name in CI_FILES],
+        present=[name in CONTENT for name in CI_FILES],
         root=str(ROOT),
         label=DATA_LABEL,
     script:
@@ -321,7 +368,7 @@ rule check_submission:
         inference=str(ROOT / "inference.py"),
         root=str(ROOT),
         slurm_files=SLURM_FILES,
-        content=digests(["inference.py", *SLURM_FILES]),
+        content=[CONTENT.get(name) for name in ("inference.py", *SLURM_FILES)],
         journal=config["journal"],
     script:
         "../scripts/check_submission.py"
@@ -341,11 +388,15 @@ rule write_journal:
         "../../environment.yml"
     params:
         code=code_digest("write_journal"),
-        template=str(ROOT / "workflow/report/journal.md.j2"),
+        template=str(ROOT / TEMPLATES["journal.md"]),
         cuts=CUTS,
-        content=digests(
-            ["workflow/report/journal.md.j2", *(cut["path"] for cut in CUTS.values())]
-        ),
+        content=[
+            CONTENT.get(name)
+            for name in (
+                TEMPLATES["journal.md"],
+                *(cut["path"] for cut in CUTS.values()),
+            )
+        ],
         sources={**EVIDENCE, **PLANNED},
         root=str(ROOT),
         runs=RUNS,
@@ -388,8 +439,8 @@ rule build_report:
         "../../environment.yml"
     params:
         code=code_digest("build_report"),
-        template=str(ROOT / "workflow/report/report.html.j2"),
-        content=digests(["workflow/report/report.html.j2"]),
+        template=str(ROOT / TEMPLATES["report.html"]),
+        content=CONTENT.get(TEMPLATES["report.html"]),
         sources=EVIDENCE,
         label=DATA_LABEL,
         synthetic=settings.data.source == "sample",

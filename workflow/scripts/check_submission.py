@@ -54,11 +54,8 @@ def check_checkpoint(weights: str, files: set[str]) -> Answer:
         return False, str(error), "run select_champion and choose_threshold again"
     committed = sorted(name for name in files if name.startswith("assets/") and name.endswith(".pt"))
     if not committed:
-        return (
-            False,
-            f"{weights} loads, no checkpoint is tracked under assets/",
-            "copy weights.pt and weights.json to assets/ and commit them",
-        )
+        found = f"{weights} loads, no checkpoint is tracked under assets/"
+        return False, found, "copy weights.pt and weights.json to assets/ and commit them"
     return True, f"{weights} loads; tracked: {', '.join(committed)}", ""
 
 

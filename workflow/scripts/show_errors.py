@@ -71,9 +71,11 @@ def show_errors(
         else:
             undefined_note(figure.subplots(), "no wrong answer on test")
     labels = numbers(predictions, "label")
+    with_tumour = int((labels == 1).sum())
     sentences = [
         f"At the threshold {threshold:.3f} the champion calls tumour on {len(false_positives):,} of "
-        f"{int((labels == 0).sum()):,} patches without one and misses {len(false_negatives):,} of {int((labels == 1).sum()):,} with one;",
+        f"{len(labels) - with_tumour:,} patches without one and misses {len(false_negatives):,} of {with_tumour:,} "
+        "with one;",
         f"shown are the most confident of each, up to {LINES * COLUMNS}, with row, probability and slide where known.",
     ]
     write_caption(caption, sentences, label)

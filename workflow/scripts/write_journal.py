@@ -15,6 +15,7 @@ from pcam.answers_model import model_answers
 from pcam.documents import (
     FILL_IN,
     Missing,
+    Node,
     Source,
     code,
     commit_of,
@@ -30,23 +31,25 @@ from pcam.stage import run_stage
 Found = Mapping[str, Any]
 
 
-def evidence_line(sources: Mapping[str, Source], found: Found, commit: str) -> Callable[..., Markup]:
+def commit_at(name: str, sources: Mapping[str, Source], found: Found) -> str:
+    """The commit a result was made at: as the file says, or, for a table, the JSON that its rule wrote beside it."""
+    place = sources[name]
+    for other, source in sources.items():
+        beside = source.rule == place.rule and Path(source.path).parent == Path(place.path).parent
+        if beside and isinstance(found.get(other), Node) and "provenance" in found[other]:
+            return commit_of(found[other].provenance)
+    return "not recorded with this file"
+
+
+def evidence_line(sources: Mapping[str, Source], found: Found) -> Callable[..., Markup]:
     """The function a template calls to name where an answer comes from."""
 
     def evidence(*names: str) -> Markup:
         parts = []
         for name in names:
-            what = found[name]
-            at = (
-                commit_of(what.provenance)
-                if getattr(what, "provenance", None) is not None and "provenance" in what
-                else commit
-            )
-            parts.append(
-                str(in_markdown(what))
-                if isinstance(what, Missing)
-                else f"{code(sources[name].path)} · rule {code(sources[name].rule)} · commit {in_markdown(at)}"
-            )
+            at = in_markdown(commit_at(name, sources, found))
+            place = f"{code(sources[name].path)} · rule {code(sources[name].rule)} · commit {at}"
+            parts.append(str(in_markdown(found[name])) if isinstance(found[name], Missing) else place)
         return Markup(f"Evidence: {'; '.join(parts)}")
 
     return evidence
@@ -118,7 +121,7 @@ def write_journal(
         "commit": commit,
         "code": code,
         "triple": lambda values: ", ".join(str(number(value)) for value in values),
-        "evidence": evidence_line(sources, found, commit),
+        "evidence": evidence_line(sources, found),
         "figure": figure_writer(sources, found, Path(journal_path).parent),
         "snippets": snippets(cuts, root),
         "checklist_line": checklist_line(found["checklist"]),

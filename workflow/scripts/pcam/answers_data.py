@@ -122,8 +122,8 @@ def storage_rows(storage: Any) -> Rows:
     if isinstance(storage.files, Missing):
         return storage.files
     return [
-        [f.file, f.dtype, f.layout, " × ".join(map(str, f.chunks or ["none"])), f.compression or "none", f.bytes_on_disk,
-         f.bytes_as_uint8, number(f.factor, 2), f.cause]
+        [f.file, f.dtype, f.layout, " × ".join(map(str, f.chunks or ["none"])), f.compression or "none",
+         f.bytes_on_disk, f.bytes_as_uint8, number(f.factor, 2), f.cause]
         for f in storage.files
     ]  # fmt: skip
 

@@ -160,8 +160,8 @@ def silent_sentence(test: Any, slices: Any) -> Any:
         few = sum(str(row.status).startswith("too few") for row in slices if row.metric == "roc_auc")
         undefined = sum(str(row.status).startswith("undefined") for row in slices if row.metric == "roc_auc")
         text.append(
-            f"The global figure also covers {few} slices with too few patches for a claim and {undefined} where ROC-AUC "
-            "is undefined."
+            f"The global figure also covers {few} slices with too few patches for a claim and {undefined} where "
+            "ROC-AUC is undefined."
         )
     text.append(
         "A watch on incoming data (brightness, stain, share of calls) would have to catch this; none runs in this "
@@ -267,7 +267,8 @@ def deployment(found: Found, prior: str, test: Any, valid: Any, slices_told: Any
     if isinstance(test, dict) and isinstance(valid, dict):
         carried = (
             f"Chosen on valid, where it gives F-beta {number(valid['f_beta'])} and sensitivity "
-            f"{number(valid['sensitivity'])}; on test it gives {number(test['f_beta'])} and {number(test['sensitivity'])}. "
+            f"{number(valid['sensitivity'])}; on test it gives {number(test['f_beta'])} and "
+            f"{number(test['sensitivity'])}. "
             "The threshold stands in the sidecar, so a new one can be stored without new weights."
         )
     return {"prior": prior or found["splits"].train.positives, "threshold": carried, "brightness": slices_told}

@@ -208,7 +208,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]] | Missing) -> Marku
     """A Markdown table, every cell escaped."""
     if isinstance(rows, Missing):
         return in_markdown(rows)
-    lines = [list(head), ["---"] * len(head), *([in_markdown(cell) for cell in row] for row in rows)]
+    lines: list[list[Any]] = [list(head), ["---"] * len(head), *([in_markdown(cell) for cell in row] for row in rows)]
     return Markup("\n".join(f"| {' | '.join(line)} |" for line in lines))
 
 

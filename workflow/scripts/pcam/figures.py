@@ -7,6 +7,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -23,7 +24,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 LABEL_STRIP_IN = 0.3  # height kept free at the foot for the data label
 PATCH_IN, PITCH_IN, ROW_IN, MARGIN_IN = 1.05, 1.2, 1.68, 0.15  # of a grid of patches
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "axes.titlesize": 11,
@@ -37,7 +38,7 @@ STYLE = {
     "grid.color": FAINT,
     "grid.linewidth": 0.6,
     "axes.axisbelow": True,
-    "axes.prop_cycle": matplotlib.cycler(color=COLOURS),
+    "axes.prop_cycle": cycler(color=COLOURS),
     "lines.linewidth": 1.6,
     "legend.fontsize": 9,
     "legend.frameon": False,
@@ -80,7 +81,8 @@ def displayable(patch: np.ndarray) -> np.ndarray:
     """A patch of any dtype as uint8: not-a-number as black, everything else clipped to 0..255."""
     if patch.dtype == np.uint8:
         return patch
-    return np.clip(np.nan_to_num(patch, nan=0.0, posinf=255.0, neginf=0.0), 0, 255).astype(np.uint8)
+    clipped: np.ndarray = np.clip(np.nan_to_num(patch, nan=0.0, posinf=255.0, neginf=0.0), 0, 255).astype(np.uint8)
+    return clipped
 
 
 def show_patch(axes: Axes, patch: np.ndarray, below: str) -> None:

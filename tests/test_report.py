@@ -1,0 +1,580 @@
+"""The documents say what the results say: nothing typed, nothing invented, nothing loaded from elsewhere."""
+
+import copy
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from build_report import build_report, html_of_markdown
+from check_submission import ITEMS, check_members
+from plot_evaluation import plot_evaluation
+from plot_patches import groups_of, spread
+from show_errors import wrong_answers
+from write_journal import write_journal
+
+from pcam.documents import Missing, Source, escape_markdown, mean_sd, open_evidence
+from pcam.figures import drawing
+from pcam.files import InputError, write_csv, write_json, write_text
+from pcam.provenance import ROOT
+
+# The course's template: every heading, in its order.
+HEADINGS = """\
+# Assignment 2: MLOps & PCAM Pipeline Journal
+**MLOps & ML Programming (2026)**
+## Group Information
+* **Group Number:**
+* **Team Members:**
+* **GitHub Repository:**
+* **Base Setup Chosen from Assignment 1:**
+## Question 1: Reproducibility Audit
+1. **Sources of Non-Determinism:**
+2. **Control Measures:**
+3. **Code Snippets for Reproducibility:**
+4. **Twin Run Results:**
+## Question 2: Data, Partitioning, and Leakage Audit
+1. **Partitioning Strategy:**
+2. **Leakage Prevention:**
+3. **Cross-Validation Reflection:**
+4. **The Dataset Size Mystery:**
+5. **Poisoning Analysis:**
+## Question 3: Configuration Management
+1. **Centralized Parameters:**
+2. **Loading Mechanism:**
+3. **Impact Analysis:**
+4. **Remaining Risks:**
+## Question 4: Gradients & LR Scheduler
+1. **Internal Dynamics:**
+2. **Learning Rate Scheduling:**
+## Question 5: Part 1 - Experiment Tracking
+1. **Metrics Choice:**
+2. **Results (Average of 3 Seeds):**
+3. **Logging Scalability:**
+4. **Tracker Initialization:**
+5. **Evidence of Logging:**
+6. **Reproduction & Checkpoint Usage:**
+7. **Deployment Issues:**
+## Question 5: Part 2 - Hyperparameter Optimization
+1. **Search Space:**
+2. **Visualization:**
+3. **The "Champion" Model:**
+4. **Thresholding Logic:**
+5. **Baseline Comparison:**
+## Question 6: Model Slicing & Error Analysis
+1. **Visual Error Patterns:**
+2. **The "Slice":**
+3. **Risks of Silent Failure:**
+## Question 7: Team Collaboration and CI/CD
+1. **Consolidation Strategy:**
+2. **Collaborative Flow:**
+3. **CI Audit:**
+4. **Merge Conflict Resolution:**
+5. **Branching Discipline:**
+## Question 8: Benchmarking Infrastructure
+1. **Throughput Logic:**
+2. **Throughput Table (Batch Size 1):**
+3. **Scaling Analysis:**
+4. **Bottleneck Identification:**
+## Question 9: Documentation & README
+1. **README Link:**
+2. **README Sections:**
+3. **Offline Handover:**
+## Final Submission Checklist
+- [ ] Group repository link provided?
+- [ ] Best model checkpoint pushed to GitHub?
+- [ ] inference.py script included and functional?
+- [ ] All Slurm scripts included in the repository?
+- [ ] All images use relative paths (assets/)?
+- [ ] Names and IDs of all members on the first page?""".splitlines()
+TEMPLATE_LINE = re.compile(r"#{1,2} .*|\*\*MLOps.*|[*] \*\*[^*]+:\*\*|\d\. \*\*[^*]+:\*\*|- \[[ x]\] .*")
+
+PROVENANCE = {
+    "rule": "r",
+    "commit": "0123456789abcdef",
+    "dirty": False,
+    "code": "c",
+    "device": "a CPU",
+    "python": "3.11",
+}
+CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+RUNS = [("baseline", 0), ("baseline", 1)]
+PICTURES = ("patches", "training-baseline", "evaluation", "search", "errors", "slices", "throughput")
+PLANNED = ("determinism", "twin", "folds", "reproduce", "bottleneck", "bundle")
+CUTS = {
+    "determinism": {"path": "workflow/scripts/pcam/training.py", "name": "make_deterministic"},
+    "order": {"path": "workflow/scripts/pcam/training.py", "name": "epoch_order"},
+    "config": {"path": "workflow/scripts/pcam/settings.py", "name": "read_config"},
+    "tracker": {"path": "workflow/scripts/pcam/tracking.py", "calling": "MlflowClient"},
+}
+PIXEL = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010806000000" "1f15c4890000000d49444154789c6360606060000000050001"
+    "a5f645400000000049454e44ae426082"
+)  # fmt: skip
+
+
+def over_seeds(mean: float, n: int = 2) -> dict:
+    alone = (
+        {"sd": "undefined (n = 1)", "interval": "undefined (n = 1)"}
+        if n == 1
+        else {"sd": 0.011, "interval": [mean - 0.05, mean + 0.05]}
+    )
+    return {"mean": mean, "values": [mean] * n, "n": n, "standard_errors": [0.021] * n, **alone}
+
+
+def results() -> dict:
+    """One small result of every kind, each number its own."""
+    metrics = ("roc_auc", "pr_auc", "f_beta", "sensitivity", "specificity", "brier")
+    scores = {metric: over_seeds(0.901 + i / 1000) for i, metric in enumerate(metrics)}
+    constant = {
+        "roc_auc": 0.5,
+        "pr_auc": 0.411,
+        "f_beta": 0.777,
+        "sensitivity": 1.0,
+        "specificity": 0.0,
+        "brier": None,
+        "n": 41,
+        "positives": 17,
+    }
+    found = {"split": "train", "of": 83, "rate": 0.0723, "interval": [0.03, 0.15], "rows": [3, 5]}
+    test = {"file": "test", "n": 41, "positives": 17, "slides": 0, "groups": 2}
+    gap_end = {"value": "q1", "n": 31, "positives": 11, "estimate": 0.654, "interval": [0.5, 0.8]}
+    point = {"partition": "local", "node": "x", "device": "a CPU", "precision": "fp32", "job_id": "local"}
+    chosen = {"name": "round-0/trial-1", "weights": "w.pt", "value": 0.9321}
+    return {
+        "checksums": {"findings": [], "files": []},
+        "storage": {
+            "findings": [],
+            "files": [
+                {
+                    "file": "train_x.h5",
+                    "dtype": "float32",
+                    "layout": "contiguous",
+                    "chunks": None,
+                    "compression": None,
+                    "bytes_on_disk": 40_404,
+                    "bytes_as_uint8": 10_101,
+                    "factor": 4.0,
+                    "cause": "wide",
+                }
+            ],
+        },
+        "leakage": {
+            "findings": [{"kind": "overlap", "class": None, "n": 13, **found}],
+            "pairs": {"overlap": {"train-train": 19}},
+        },
+        "poison": {
+            "findings": [
+                {"kind": "blackout", "class": 0, "n": 6, **found},
+                {"kind": "constant", "class": 1, "n": 0, **found},
+            ]
+        },
+        "patches": [
+            ("split", "row", "label", "keep", "defects"),
+            ("train", 0, 1, 1, ""),
+            ("train", 1, 0, 0, "blackout"),
+        ],
+        "verdicts": {
+            "blackout": {"verdict": "repaired", "reason": "6 dropped"},
+            "overlap": {"verdict": "waived", "reason": "kept because: too many"},
+        },
+        "gate": {"open": True, "kinds": {"blackout": "repaired", "overlap": "waived"}},
+        "splits": {
+            **{name: {**test, "file": name} for name in ("train", "valid", "test")},
+            "unlabelled": {**test, "n": 0},
+            "test_carved_from_valid": False,
+        },
+        "normalisation": {"mean": [0.61, 0.62, 0.63], "std": [0.2, 0.2, 0.2], "n": 77},
+        "seeds": {"baseline": {"test": copy.deepcopy(scores), "valid": scores}, "seeds": [0, 1], "beta": 2.0},
+        "baselines": {
+            "always_tumour": {"test": constant},
+            "colour_histogram": {"test": {**constant, "roc_auc": 0.712}},
+        },
+        "runs": {
+            "experiment": "pcam",
+            "runs": [
+                {
+                    "name": "baseline/seed-0",
+                    "kind": "train",
+                    "metrics": 59,
+                    "tags": {"seed": "0", "commit": "fedcba98", "weights_digest": "beef"},
+                }
+            ],
+        },
+        "trials": [
+            ("round", "trial", "state", "value", "epochs", "learning_rate"),
+            (0, 1, "COMPLETE", 0.9321, 3, 0.004),
+        ],
+        "selection": {
+            "metric": "roc_auc",
+            "chosen": chosen,
+            "candidates": [chosen, {"name": "baseline/seed-0", "weights": "b.pt", "value": 0.9123}],
+        },
+        "champion": {
+            "threshold": 0.375,
+            "threshold_rule": {"value_on_valid": 0.876, "n": 43},
+            "digests": {"weights": "abc123"},
+            "seed": 0,
+            "settings": {"width": 16, "dropout": 0.25},
+        },
+        **{
+            f"champion_{split}": [
+                ("row", "label", "logit", "probability"),
+                (0, 1, 1, 0.8),
+                (1, 1, 0, 0.3),
+                (2, 0, 0, 0.6),
+                (3, 0, 0, 0.1),
+                (4, 0, 0, 0.2),
+            ]
+            for split in ("valid", "test")
+        },
+        "slices": [
+            ("slice", "value", "n", "positives", "metric", "estimate", "low", "high", "status"),
+            ("brightness", "q1", 31, 11, "roc_auc", 0.654, 0.5, 0.8, "ok"),
+            ("slide", "<script>alert(1)</script>|x", 5, 0, "roc_auc", "", "", "", "undefined: no positives"),
+        ],
+        "slices_summary": {
+            "widest_gaps": [
+                {
+                    "slice": "brightness",
+                    "metric": "roc_auc",
+                    "gap": 0.123,
+                    "lowest": gap_end,
+                    "highest": {**gap_end, "estimate": 0.777},
+                    "intervals_apart": False,
+                }
+            ],
+            "n": 41,
+            "patches_without_slide": 0,
+            "patches_without_hospital": 41,
+        },
+        "throughput": [
+            (*point, "mode", "batch_size", "images_per_s"),
+            (*point.values(), "inference", 1, 1234.5),
+            (*point.values(), "inference", 8, 4321.0),
+        ],
+        "bottleneck": {"steps": [{"verdict": "computing is the bottleneck"}]},
+        "environment": {
+            "python": "3.11.0",
+            "device": "a CPU",
+            "accelerator": None,
+            "git": {"commit": "01", "dirty": False},
+            "history": {"commits": 9, "merges": 2, "authors": 3},
+            "packages": {"torch": {}},
+            "unpinned": [],
+            "differing": [],
+            "variables": {"OMP_WAIT_POLICY": None},
+            "files": {"README.md": True},
+            "readme_sections": {"Training": True},
+            "inference_files": ["inference.py"],
+        },
+        "checklist": {
+            "items": [
+                {"item": item, "ok": i == 2, "found": "seen", "todo": None if i == 2 else "do it"}
+                for i, item in enumerate(ITEMS)
+            ],
+            "open": 5,
+        },
+        **{
+            f"steps baseline {seed}": [
+                ("step", "epoch", "loss", "learning_rate", "grad_norm"),
+                (0, 1, 0.7, 0.001, 1.5),
+                (1, 1, 0.6, 0.002, 4.5),
+            ]
+            for _, seed in RUNS
+        },
+        **{f"history baseline {seed}": [("epoch", "train_loss"), (1, 0.65)] for _, seed in RUNS},
+    }
+
+
+class Run:
+    """A results folder written from `results()`, and the documents of it."""
+
+    def __init__(self, folder: Path, content: dict | None = None) -> None:
+        self.folder, self.content = folder, results() if content is None else content
+        self.config = copy.deepcopy(CONFIG)
+        self.config["variants"] = {"baseline": {}}
+        self.label = "SYNTHETIC SAMPLE"
+        self.sources = {}
+        for name in results():
+            suffix = "csv" if isinstance(results()[name], list) else "json"
+            self.sources[name] = Source(str(folder / f"{name.replace(' ', '-')}.{suffix}"), f"make_{name.split()[0]}")
+        for name in PICTURES:
+            self.sources[f"picture {name}"] = Source(str(folder / "assets" / f"{name}.png"), "plot")
+            self.sources[f"caption {name}"] = Source(str(folder / "assets" / f"{name}.txt"), "plot")
+        for name in PLANNED:
+            self.sources[f"planned {name}"] = Source(str(folder / f"planned-{name}.json"), f"measure_{name}")
+
+    def write(self) -> None:
+        for name, value in self.content.items():
+            if isinstance(value, list):
+                write_csv(self.sources[name].path, value[0], value[1:])
+            else:
+                write_json(self.sources[name].path, {**value, "provenance": PROVENANCE})
+        for name in PICTURES if self.content else ():
+            (self.folder / "assets").mkdir(exist_ok=True)
+            Path(self.sources[f"picture {name}"].path).write_bytes(PIXEL)
+            write_text(self.sources[f"caption {name}"].path, f"What {name} shows.\n")
+
+    def journal(self) -> str:
+        self.write()
+        self.config["data"]["source"] = "sample" if self.label == "SYNTHETIC SAMPLE" else "directory"
+        path = self.folder / "journal.md"
+        write_journal(
+            str(ROOT / "workflow/report/journal.md.j2"), self.sources, str(path), cuts=CUTS, root=str(ROOT),
+            config=self.config, data_label=self.label, runs=RUNS, provenance=PROVENANCE,
+        )  # fmt: skip
+        return path.read_text()
+
+    def page(self) -> str:
+        self.journal()
+        path = self.folder / "report.html"
+        build_report(
+            str(ROOT / "workflow/report/report.html.j2"), str(self.folder / "journal.md"),
+            [self.sources[f"picture {name}"].path for name in PICTURES], self.sources, str(path),
+            data_label=self.label, synthetic=self.label == "SYNTHETIC SAMPLE", provenance=PROVENANCE,
+        )  # fmt: skip
+        return path.read_text()
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run(tmp_path)
+
+
+def headings_of(text: str) -> list[str]:
+    """The template's lines in a journal: code is left out, and what follows a label."""
+    text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    found = [match[0] for line in text.splitlines() if (match := TEMPLATE_LINE.match(line))]
+    return [line.replace("- [x]", "- [ ]") for line in found]
+
+
+def test_the_journal_has_the_template_s_headings_word_for_word_and_in_order(run: Run) -> None:
+    assert headings_of(run.journal()) == HEADINGS
+
+
+def test_the_kept_headings_are_those_of_the_template_where_it_is_at_hand() -> None:
+    template = ROOT.parent / "shared" / "journal-template.md"
+    if not template.is_file():
+        pytest.skip("the course's template is not at hand")
+    assert headings_of(template.read_text()) == HEADINGS
+
+
+def test_without_any_result_the_journal_says_missing_and_gives_no_number(tmp_path: Path) -> None:
+    run = Run(tmp_path, content={})
+    text = run.journal()
+    assert "".join(headings_of(text)).replace("[x]", "[ ]").startswith("".join(HEADINGS[:-6]))
+    for name in ("seeds", "splits", "poison", "champion", "throughput", "checklist", "environment"):
+        assert f"missing: {escape_markdown(run.sources[name].path)}" in text
+    # Of numbers there remain headings, code, file names, the config and words such as Q5 or uint8.
+    own = re.sub(
+        r"```.*?```|`[^`]*`|missing: \S+|^[|].*$|^#.*$|^\*\*MLOps.*$|^> .*$", "", text, flags=re.DOTALL | re.MULTILINE
+    )
+    own = "\n".join(re.sub(r"^\d\. \*\*.*?\*\*|^\* \*\*.*?\*\*", "", line) for line in own.splitlines())
+    assert not re.findall(r"(?<![\w/.-])\d+[.,]\d+(?!\w)", own.replace(f"beta {CONFIG['threshold']['beta']:.1f}", ""))
+
+
+def paths_of_numbers(value: object, at: tuple = ()) -> list[tuple]:
+    if isinstance(value, dict):
+        return [path for key, below in value.items() for path in paths_of_numbers(below, (*at, key))]
+    if isinstance(value, list | tuple):
+        return [path for i, below in enumerate(value) for path in paths_of_numbers(below, (*at, i))]
+    return [at] if isinstance(value, int | float) and not isinstance(value, bool) else []
+
+
+SHOWN = [
+    ("seeds", "baseline", "test", "roc_auc", "mean"), ("seeds", "baseline", "test", "f_beta", "mean"),
+    ("seeds", "baseline", "test", "pr_auc", "sd"), ("seeds", "baseline", "test", "brier", "interval", 0),
+    ("baselines", "always_tumour", "test", "f_beta"), ("baselines", "colour_histogram", "test", "roc_auc"),
+    ("storage", "files", 0, "bytes_on_disk"), ("storage", "files", 0, "factor"),
+    ("leakage", "findings", 0, "n"), ("leakage", "pairs", "overlap", "train-train"),
+    ("poison", "findings", 0, "n"), ("poison", "findings", 0, "rate"), ("poison", "findings", 0, "rows", 1),
+    ("splits", "train", "n"), ("splits", "test", "positives"), ("normalisation", "n"), ("normalisation", "mean", 2),
+    ("runs", "runs", 0, "metrics"), ("selection", "chosen", "value"), ("champion", "threshold"),
+    ("champion", "threshold_rule", "n"), ("champion", "settings", "dropout"), ("champion_test", 2, 3),
+    ("slices", 1, 5), ("slices", 1, 2), ("slices_summary", "widest_gaps", 0, "lowest", "estimate"),
+    ("throughput", 1, 7), ("steps baseline 0", 2, 4), ("environment", "history", "merges"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", SHOWN, ids=lambda path: ".".join(map(str, path)))
+def test_a_changed_result_changes_the_journal(run: Run, path: tuple) -> None:
+    before = run.journal()
+    at = run.content
+    for key in path[:-1]:
+        if isinstance(at[key], tuple):
+            at[key] = list(at[key])
+        at = at[key]
+    at[path[-1]] = at[path[-1]] * 1.5 if isinstance(at[path[-1]], float) else at[path[-1]] + 1
+    assert run.journal() != before
+
+
+def test_the_sample_says_so_in_journal_and_on_the_first_screen_and_real_data_do_not(run: Run) -> None:
+    assert "SYNTHETIC SAMPLE" in run.journal()[:400]
+    assert "SYNTHETIC SAMPLE" in run.page().partition("<nav")[0]
+    run.label = "PCam files at hand"
+    assert "SYNTHETIC SAMPLE" not in run.page()
+    assert "PCam files at hand" in run.page().partition("<nav")[0]
+
+
+def test_a_model_that_loses_to_always_tumour_is_said_to(run: Run) -> None:
+    run.content["seeds"]["baseline"]["test"]["f_beta"] = over_seeds(0.701)
+    assert "does not beat always tumour on test: F-beta 0.701 against 0.777" in run.journal()
+    assert re.search(r'<li class="bad wide">\s*<h2><a href="#q5-1">Model', run.page())
+
+
+def test_a_lead_within_the_interval_over_seeds_is_no_lead(run: Run) -> None:
+    run.content["seeds"]["baseline"]["test"]["f_beta"] = over_seeds(0.79)
+    assert "the two are not told apart" in run.journal()
+    assert re.search(r'<li class="open wide">\s*<h2><a href="#q5-1">Model', run.page())
+
+
+def test_one_seed_reads_undefined(run: Run) -> None:
+    run.content["seeds"]["seeds"] = [0]
+    for split in ("valid", "test"):
+        run.content["seeds"]["baseline"][split] = {
+            m: over_seeds(0.9, 1) for m in run.content["seeds"]["baseline"][split]
+        }
+    text = run.journal()
+    assert "undefined (n = 1)" in text
+    assert "±" not in text.partition("Question 5: Part 1")[2].partition("3. **Logging")[0].replace(
+        "Mean ± standard", ""
+    )
+
+
+def test_a_carved_test_split_is_declared_at_the_top_and_where_it_counts(run: Run) -> None:
+    assert "No test labels were at hand" not in run.journal()
+    run.content["splits"]["test_carved_from_valid"] = True
+    run.content["splits"]["unlabelled"]["n"] = 7
+    text = run.journal()
+    assert "No test labels were at hand" in text.partition("## Group Information")[0]
+    assert "is a part of valid" in text.partition("1. **Partitioning Strategy:**")[2].partition("2. **Leakage")[0]
+    assert "the part of valid that was set aside" in text.partition("Results (Average of 3 Seeds)")[2][:300]
+    assert "No test labels were at hand" in run.page().partition("<nav")[0]
+
+
+def test_a_waived_defect_is_named_with_its_reason(run: Run) -> None:
+    text = run.journal()
+    assert "**Waived by name in the config:** overlap" in text
+    assert "kept because: too many" in text
+
+
+def test_what_this_version_does_not_measure_is_said_with_the_rule_that_is_meant_to(run: Run) -> None:
+    text = run.journal()
+    for name in PLANNED:
+        assert f"planned-{name}.json (rule measure\\_{name})" in text or f"(rule measure_{name})" in text
+    twin = text.partition("4. **Twin Run Results:**")[2].partition("---")[0]
+    assert "**Not measured in this run.**" in twin
+
+
+def test_the_page_needs_no_network_and_runs_no_script(run: Run) -> None:
+    page = run.page()
+    assert "<script" not in page.lower()
+    assert not re.findall(r"""(?:src|href)\s*=\s*["']?(?:https?:)?//""", page)
+    assert not re.findall(r"url\(|@import", page)
+    sources = re.findall(r'<img[^>]*src="([^"]{0,30})', page)
+    assert len(sources) == len(PICTURES) + 1  # the first screen repeats one
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+
+
+def test_text_from_data_stays_text(run: Run) -> None:
+    run.label = "<script>alert(2)</script>"
+    run.config["journal"]["members"] = ["[x](javascript:alert(3)) / *1*"]
+    page = run.page()
+    assert "<script" not in page
+    assert "javascript:" not in re.sub(r">[^<]*<", "><", page)
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;|x" in page  # a slide's name, its bar no cell's end
+    assert "[x](javascript:alert(3)) / *1*" in page
+
+
+def test_images_are_relative_and_only_those_of_the_run(run: Run) -> None:
+    shown = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", run.journal())
+    assert sorted(shown) == sorted(f"assets/{name}.png" for name in PICTURES)
+    with pytest.raises(InputError, match=r"assets/other\.png"):
+        html_of_markdown("![x](assets/other.png)", {})
+
+
+def test_missing_group_details_are_left_to_the_group_and_given_ones_are_shown(run: Run) -> None:
+    first_page = run.journal().partition("## Question 1")[0]
+    assert first_page.count("[fill in]") == 4
+    run.config["journal"] = {"group_number": "12", "members": ["A / 1", "B / 2"], "repository": "r", "base_setup": "A"}
+    first_page = run.journal().partition("## Question 1")[0]
+    assert "[fill in]" not in first_page
+    assert "A / 1, B / 2" in first_page
+
+
+def test_snippets_are_the_source_s_own_lines_with_their_place(run: Run) -> None:
+    text = run.journal()
+    place = re.search(r"`workflow/scripts/pcam/training\.py:(\d+)`:\n\n```python\n(.*?)\n```", text, re.DOTALL)
+    lines = (ROOT / "workflow/scripts/pcam/training.py").read_text().splitlines()
+    first, body = int(place[1]), place[2].splitlines()
+    assert lines[first - 1 : first - 1 + len(body)] == body
+    assert "MlflowClient(" in text
+
+
+def test_the_checklist_shows_each_item_as_found(run: Run) -> None:
+    text = run.journal().partition("## Final Submission Checklist")[2]
+    assert re.findall(r"- \[([ x])\]", text) == [" ", " ", "x", " ", " ", " "]
+    assert check_members(["Ada"])[0] is False
+    assert check_members(["Ada / 1"])[0] is True
+    assert check_members([])[0] is False
+
+
+def test_a_lookup_never_gives_a_default(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"here": {"n": None}, "values": 3})
+    found = open_evidence(Source(str(tmp_path / "a.json"), "make_a"))
+    assert found["values"] == 3
+    assert found.here.n is None
+    assert isinstance(found.here.away.further, Missing)
+    assert str(found.here.away) == f"missing: {tmp_path / 'a.json'}, key here.away (rule make_a)"
+    assert isinstance(mean_sd(found.here.away), Missing)
+    with pytest.raises(InputError, match="not a JSON file"):
+        write_text(tmp_path / "b.json", "{")
+        open_evidence(Source(str(tmp_path / "b.json"), "make_b"))
+
+
+def test_a_picture_has_the_same_bytes_each_time_and_none_when_drawing_fails(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        with drawing(tmp_path / name, "SYNTHETIC SAMPLE", 3, 2) as figure:
+            figure.subplots().plot([0, 1], [0, 1])
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    with pytest.raises(ZeroDivisionError), drawing(tmp_path / "c.png", "x", 3, 2):
+        _ = 1 / 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png"]
+
+
+def test_the_evaluation_caption_states_the_verdict(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 40)
+    rows = [
+        (i, int(y), 0.0, float(p))
+        for i, (y, p) in enumerate(zip(labels, 0.5 * labels + 0.5 * rng.random(80), strict=True))
+    ]
+    write_csv(tmp_path / "test.csv", ("row", "label", "logit", "probability"), rows)
+    for threshold, verdict in ((0.45, "is above"), (0.95, "is not above")):
+        write_json(tmp_path / "w.json", {"threshold": threshold})
+        paths = [str(tmp_path / name) for name in ("test.csv", "w.json", "e.png", "e.txt")]
+        plot_evaluation(paths[0], paths[1], {"0": paths[0]}, *paths[2:], beta=2.0, label="SYNTHETIC SAMPLE")
+        caption = (tmp_path / "e.txt").read_text()
+        assert verdict in caption
+        assert caption.endswith("Data: SYNTHETIC SAMPLE.\n")
+
+
+def test_errors_come_most_confident_first_and_examples_from_the_whole_split() -> None:
+    table = [
+        {"label": y, "probability": p}
+        for y, p in (("0", "0.6"), ("0", "0.9"), ("1", "0.3"), ("1", "0.1"), ("1", "0.9"))
+    ]
+    positives, negatives = wrong_answers(table, 0.5)
+    assert positives.tolist() == [1, 0]
+    assert negatives.tolist() == [3, 2]
+    rows = [{"split": "train", "row": str(i), "label": "0", "defects": "blackout" if i % 2 else ""} for i in range(10)]
+    assert [row["row"] for row in spread(rows, 2)] == ["0", "9"]
+    assert list(groups_of(rows)) == ["clean, no tumour (label 0)", "clean, tumour (label 1)", "blackout"]
+
+
+def test_the_results_used_here_hold_no_number_twice_that_matters() -> None:
+    """A mutation is seen only when nothing else prints the same: the listed paths must exist."""
+    known = {tuple(path) for path in paths_of_numbers(json.loads(json.dumps(results())))}
+    assert set(SHOWN) <= known
