@@ -71,3 +71,5 @@ rule all:
         "results/checklist.json",
         "results/tracking/runs.json",
         ["results/audit/score.json"] if settings.data.source == "sample" else [],
+        # Patches without labels are predicted all the same.
+        ["results/champion/predict/unlabelled.csv"] if CARVED else [],

@@ -1,0 +1,78 @@
+"""The README is a contract: each of its commands is run here, in a copy of the project whose sample is tiny."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+from test_config import CONFIG, merged
+
+from pcam.facts import pcam_filename
+from workflow import TINY
+
+README = (ROOT / "README.md").read_text()
+# `make run` and `make test` set up an environment of their own: .ci/run runs them, on a clean checkout.
+RUN_BY_CI = {"make run", "make test"}
+
+
+def commands() -> list[str]:
+    """The commands of all sh blocks, in order, without their remarks."""
+    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    lines = [line.partition("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project whose default config makes a tiny sample, with this environment as .venv."""
+    copy = tmp_path_factory.mktemp("readme") / "project"
+    ignored = shutil.ignore_patterns(".venv", ".git", ".snakemake", "results", "data", "__pycache__", ".*_cache")
+    shutil.copytree(ROOT, copy, ignore=ignored)
+    tiny = merged(CONFIG, yaml.safe_load(TINY.read_text()))
+    tiny["search"]["space"] = yaml.safe_load(TINY.read_text())["search"]["space"]
+    (copy / "config" / "config.yaml").write_text(yaml.safe_dump(tiny))
+    (copy / ".venv").symlink_to(ROOT / ".venv")
+    example = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)[0])
+    files = copy / "files"
+    files.mkdir()
+    example["data"]["directory"] = str(files)
+    # search.train_seed is seed 0, and one seed is quick.
+    (copy / "mine.yaml").write_text(yaml.safe_dump({**example, "seeds": [0]}))
+    return copy
+
+
+def run(project: Path, command: str) -> subprocess.CompletedProcess[str]:
+    sample = project / "data" / "sample"
+    command = command.replace("IMAGE_OR_FOLDER_OR_H5", str(sample / pcam_filename("test", "x.h5")))
+    if "mine.yaml" in command:
+        for path in sample.glob("*.*"):
+            if path.name.startswith("camelyon"):
+                shutil.copy(path, project / "files" / path.name)
+    if "profiles/slurm" in command:
+        command = command.replace("path/to/the/files", str(project / "files")) + " --dry-run"
+    environment = {**os.environ, "NO_COLOR": "1", "TERM": "dumb"}
+    return subprocess.run(
+        ["bash", "-c", command], cwd=project, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_ci_runs_the_two_commands_of_a_fresh_machine() -> None:
+    ci = (ROOT / ".ci" / "run").read_text()
+    assert set(commands()) >= RUN_BY_CI
+    assert all(command in ci for command in RUN_BY_CI)
+
+
+@pytest.mark.slow
+def test_every_command_works_as_written(project: Path) -> None:
+    tried = [command for command in commands() if command not in RUN_BY_CI]
+    # The whole run first: what the README says about reports and inference follows one.
+    tried.sort(key=lambda command: (command != ".venv/bin/snakemake --cores 4", "mine.yaml" in command))
+    assert len(tried) >= 7
+    for command in tried:
+        done = run(project, command)
+        assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    assert (project / "results" / "snakemake-report.html").exists()
