@@ -32,7 +32,6 @@ SEEDS = list(settings.seeds)
 TRIALS = [
     (r, t) for r in range(settings.search.rounds) for t in range(settings.search.trials)
 ]
-PREDICTED = ("valid", "test", "unlabelled")
 
 # Jobs of a run parse this file again; only the run that a person started announces its data.
 if not workflow.remote_exec and not workflow.subprocess_exec:

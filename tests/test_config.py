@@ -90,6 +90,12 @@ def test_other_configs_merge_over_the_default(name: str) -> None:
         ),
         ({"variants": {"baseline": {"widht": 8}}}, "variants.baseline: unknown key 'widht'"),
         ({"variants": {"Big Model": {}}}, "Big Model"),
+        ({"variants": {"beta": {}}}, "variants"),
+        ({"search": {"space": {"width": {"type": "int", "low": 4, "high": 9, "step": 4, "log": True}}}}, "exclude"),
+        (
+            {"search": {"space": {"epochs": {"type": "float", "low": 1, "high": 9}}}},
+            "takes whole numbers; use type int",
+        ),
         ({"variants": {"baseline": None}}, "variants.baseline: None"),
         ({"seeds": []}, "seeds: []"),
         ({"seeds": [0, 0]}, "seeds: [0, 0]"),

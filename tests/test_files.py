@@ -173,6 +173,18 @@ def test_a_directory_behind_links_gzipped_and_without_test_labels_is_brought_int
         assert read_csv(targets[f"{split}_meta"], ("wsi",)) == []
 
 
+def test_a_labels_file_that_holds_no_labels_is_refused(tmp_path: Path) -> None:
+    folder = course_folder(tmp_path / "d")
+    write_labels(folder / pcam_filename("test", "y.h5"), None, 4)
+    targets = {
+        f"{split}_{part}": str(tmp_path / "out" / pcam_filename(split, f"{part}.h5"))
+        for split in FILE_SPLITS
+        for part in ("x", "y", "meta")
+    }
+    with pytest.raises(InputError, match="says it holds no labels"):
+        import_directory(files_at_hand(folder), targets)
+
+
 def test_a_missing_folder_or_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         files_at_hand(tmp_path / "nowhere")

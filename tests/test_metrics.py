@@ -51,7 +51,9 @@ def test_wilson_covers_the_truth():
 
 def test_t_interval_gives_a_known_value_and_needs_two():
     # t(0.975, 2) = 4.3027, sd = 0.1, n = 3
-    assert t_interval([0.7, 0.8, 0.9]) == pytest.approx((0.8 - 0.24842, 0.8 + 0.24842), abs=1e-5)
+    assert t_interval([0.4, 0.5, 0.6]) == pytest.approx((0.5 - 0.24842, 0.5 + 0.24842), abs=1e-5)
+    assert t_interval([1.4, 1.5, 1.6]) == pytest.approx((1.5 - 0.24842, 1.5 + 0.24842), abs=1e-5)
+    assert t_interval([0.99, 0.93, 0.985]) == pytest.approx((0.88581, 1.0), abs=1e-3)
     assert t_interval([0.7]) is None
 
 

@@ -48,7 +48,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(project: Path, command: str) -> subprocess.CompletedProcess[str]:
     sample = project / "data" / "sample"
     command = command.replace("IMAGE_OR_FOLDER_OR_H5", str(sample / pcam_filename("test", "x.h5")))
-    if "mine.yaml" in command:
+    if "mine.yaml" in command or "profiles/slurm" in command:
         for path in sample.glob("*.*"):
             if path.name.startswith("camelyon"):
                 shutil.copy(path, project / "files" / path.name)

@@ -17,15 +17,15 @@ def valid_patches(n: int, slides: int = 0, group_size: int = 0) -> list[Patch]:
     ]
 
 
-@pytest.mark.parametrize(("slides", "group_size"), [(0, 0), (12, 0), (0, 5), (12, 5)])
+@pytest.mark.parametrize(("slides", "group_size"), [(0, 0), (12, 0), (0, 5), (60, 4)])
 def test_carving_is_stratified_disjoint_seeded_and_keeps_units_whole(slides: int, group_size: int) -> None:
     patches = valid_patches(240, slides, group_size)
     valid, test = carve_test(patches, 0.5, seed=7)
     assert sorted(p.row for p in valid + test) == list(range(240))
     assert len(test) == pytest.approx(120, abs=20)
     assert np.mean([p.label for p in test]) == pytest.approx(0.5, abs=0.1)
-    unit = (lambda p: p.slide) if slides else (lambda p: p.group) if group_size else (lambda p: p.row)
-    assert not {unit(p) for p in valid} & {unit(p) for p in test}
+    for unit in (lambda p: p.slide, lambda p: p.group, lambda p: p.row):
+        assert not ({unit(p) for p in valid} & {unit(p) for p in test}) - {""}
     assert carve_test(patches, 0.5, seed=7) == (valid, test)
     assert carve_test(patches, 0.5, seed=8) != (valid, test)
 
@@ -38,9 +38,10 @@ class Case:
         write_csv(folder / "patches.csv", ("split", "row", "label", "keep", "defects"), [(*row, "") for row in rows])
         write_csv(folder / "leakage.csv", ("split", "row", "kind", "group"), [("train", 0, "overlap", 4)])
         for split in ("train", "valid", "test"):
-            write_csv(
-                folder / f"{split}_meta.csv", ("", *META_COLUMNS), [(0, 1, 1, True, True, "camelyon16_train_tumor_001")]
-            )
+            # Slides of train and test are known, those of valid are not.
+            n = 0 if split == "valid" else sum(row[0] == split for row in rows)
+            meta = [(row, 1, 1, True, True, "camelyon16_train_tumor_001") for row in range(n)]
+            write_csv(folder / f"{split}_meta.csv", ("", *META_COLUMNS), meta)
 
     def make(self) -> None:
         make_splits(
@@ -84,6 +85,16 @@ def test_without_test_labels_a_part_of_valid_is_test_and_the_rest_is_unlabelled(
     assert [line["label"] for line in read_csv(tmp_path / "unlabelled.csv")] == [""] * 6
     rows = {s: {line["row"] for line in read_csv(tmp_path / f"{s}.csv")} for s in ("valid", "test")}
     assert not rows["valid"] & rows["test"]
+
+
+def test_a_meta_csv_of_another_length_is_refused_because_its_slides_would_be_those_of_other_patches(
+    tmp_path: Path,
+) -> None:
+    case = Case(tmp_path, [*labelled("train", 4), *labelled("valid", 4), *labelled("test", 4)])
+    meta = tmp_path / "train_meta.csv"
+    meta.write_text("".join(meta.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(InputError, match="3 rows for 4 patches"):
+        case.make()
 
 
 def test_a_split_left_with_one_class_is_refused(tmp_path: Path) -> None:

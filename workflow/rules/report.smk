@@ -1,7 +1,7 @@
 # Reads: results of every stage; of the repository its files and its history.
 # Writes: results/assets/ (pictures with captions), environment.json, checklist.json, journal.md, report.html.
 from pcam.files import file_digest
-from pcam.provenance import ROOT
+from pcam.provenance import ROOT, git_state, package_versions, tracked_files
 
 PICTURES = [
     "patches",
@@ -21,6 +21,11 @@ PICTURE_RULES = {
     "slices": "plot_slices",
     "throughput": "plot_throughput",
 }
+PINNED = [
+    line.partition("==")[0]
+    for line in (ROOT / "requirements.txt").read_text().splitlines()
+    if "==" in line
+]
 SLURM_FILES = [
     f"profiles/slurm/{name}"
     for name in ("config.yaml", "head.sbatch", "preflight.sbatch")
@@ -344,6 +349,8 @@ rule describe_environment:
         repository_files=CI_FILES,
         present=[name in CONTENT for name in CI_FILES],
         root=str(ROOT),
+        commit=git_state()["commit"],
+        versions=package_versions(PINNED),
         label=DATA_LABEL,
     script:
         "../scripts/describe_environment.py"
@@ -367,6 +374,8 @@ rule check_submission:
         code=code_digest("check_submission"),
         inference=str(ROOT / "inference.py"),
         root=str(ROOT),
+        # Git's state stands in the parameters: a commit that closes an item reruns the check.
+        tracked=tracked_files("assets", "profiles"),
         slurm_files=SLURM_FILES,
         content=[CONTENT.get(name) for name in ("inference.py", *SLURM_FILES)],
         journal=config["journal"],

@@ -39,6 +39,7 @@ rule train_seed:
         "results/benchmarks/train_seed/{variant}/seed-{seed}.tsv"
     conda:
         "../../environment.yml"
+    threads: settings.train.threads
     params:
         code=code_digest("train_seed"),
         seed=lambda wildcards: int(wildcards.seed),
@@ -62,6 +63,7 @@ rule predict_seed:
         "results/benchmarks/predict_seed/{variant}/seed-{seed}/{split}.tsv"
     conda:
         "../../environment.yml"
+    threads: settings.train.threads
     params:
         code=code_digest("predict_seed"),
         threads=settings.train.threads,

@@ -102,6 +102,7 @@ rule choose_threshold:
         "results/benchmarks/choose_threshold.tsv"
     conda:
         "../../environment.yml"
+    threads: settings.train.threads
     params:
         code=code_digest("choose_threshold"),
         beta=settings.threshold.beta,

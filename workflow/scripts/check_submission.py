@@ -32,15 +32,6 @@ ITEMS = (
 Answer = tuple[bool, str, str]  # ok, what was found, what is to do
 
 
-def tracked(root: str) -> set[str]:
-    """Files that git tracks, relative to the root; none outside a repository."""
-    try:
-        done = subprocess.run(("git", "-C", root, "ls-files"), capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return set()
-    return set(done.stdout.splitlines())
-
-
 def check_repository(link: str | None) -> Answer:
     if not link:
         return False, "journal.repository is null", "give the link as journal.repository in the config"
@@ -113,12 +104,13 @@ def check_submission(
     *,
     inference_path: str,
     root: str,
+    tracked: Sequence[str],
     slurm_files: Sequence[str],
     journal: Mapping[str, Any],
     provenance: Mapping[str, object],
 ) -> None:
     """Write every item with what was found; an open item stays open and says what is to do."""
-    files = tracked(root)
+    files = set(tracked)
     answers = (
         check_repository(journal["repository"]),
         check_checkpoint(weights_path, files),
@@ -144,6 +136,7 @@ if __name__ == "__main__":
             snakemake.output[0],
             inference_path=snakemake.params.inference,
             root=snakemake.params.root,
+            tracked=snakemake.params.tracked,
             slurm_files=snakemake.params.slurm_files,
             journal=snakemake.params.journal,
             provenance=provenance,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pcam.acquisition import decompress
 from pcam.facts import FILE_SPLITS, META_COLUMNS
-from pcam.files import read_csv, write_csv
+from pcam.files import InputError, read_csv, write_csv
 from pcam.hdf5 import PatchReader, check_pair, write_labels
 from pcam.stage import run_stage
 
@@ -45,7 +45,9 @@ def import_directory(sources: Mapping[str, str], targets: Mapping[str, str]) -> 
             read_csv(meta, META_COLUMNS)
         else:
             write_csv(meta, ("", *META_COLUMNS), [])
-        check_pair(x, y)
+        _, labels = check_pair(x, y)
+        if labels is None and f"{split}_y" in sources:
+            raise InputError(f"{sources[f'{split}_y']}: says it holds no labels; take it away, or give the labels")
 
 
 if __name__ == "__main__":

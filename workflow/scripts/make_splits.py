@@ -4,11 +4,13 @@ Reads: patches.csv (keep, labels), leakage_rows.csv (groups of shared tissue), m
 Writes: {train,valid,test,unlabelled}.csv with row, label, slide, group; splits.json with counts.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from pcam.facts import FILE_SPLITS
 from pcam.files import InputError, read_csv, write_csv, write_json
@@ -25,17 +27,26 @@ class Patch:
     group: str
 
 
+def joined_units(patches: list[Patch]) -> np.ndarray:
+    """Unit of each patch: patches of one slide, and of one group of shared tissue, belong together, also in chains."""
+    keys = [[(kind, key) for kind, key in (("slide", p.slide), ("group", p.group)) if key] for p in patches]
+    nodes = {key: len(patches) + i for i, key in enumerate(sorted({key for row in keys for key in row}))}
+    links = [(i, nodes[key]) for i, row in enumerate(keys) for key in row]
+    size = len(patches) + len(nodes)
+    rows, columns = np.array(links, np.int64).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(links)), (rows, columns)), shape=(size, size))
+    return connected_components(graph, directed=False)[1][: len(patches)]
+
+
 def carve_test(patches: list[Patch], fraction: float, seed: int) -> tuple[list[Patch], list[Patch]]:
     """Divide labelled patches into (valid, test), stratified by class.
 
-    Slides stay whole where they are known, groups of shared tissue where not. Units are taken in a seeded order, each
-    that brings the class counts of test nearer to their share.
+    Slides and groups of shared tissue stay whole. Units are taken in a seeded order, each that brings the class counts
+    of test nearer to their share.
     """
     units: defaultdict[str, list[Patch]] = defaultdict(list)
-    for patch in patches:
-        units[
-            f"slide {patch.slide}" if patch.slide else f"group {patch.group}" if patch.group else f"row {patch.row}"
-        ].append(patch)
+    for patch, unit in zip(patches, joined_units(patches), strict=True):
+        units[str(unit)].append(patch)
     target = fraction * np.bincount([patch.label for patch in patches], minlength=2)
     taken = np.zeros(2)
     test: list[Patch] = []
@@ -63,7 +74,15 @@ def kept_patches(
     return kept
 
 
-def read_slides(meta_paths: Mapping[str, str]) -> dict[tuple[str, int], str]:
+def read_slides(meta_paths: Mapping[str, str], patches: Mapping[str, int]) -> dict[tuple[str, int], str]:
+    """Slide of each patch where a meta CSV is at hand.
+
+    Raises: InputError when a meta CSV describes another number of patches, because its rows would name other slides.
+    """
+    for split, path in meta_paths.items():
+        n = len(read_csv(path, ("wsi",)))
+        if n not in (0, patches[split]):
+            raise InputError(f"{path}: {n} rows for {patches[split]} patches; take the CSV that belongs to this x file")
     return {
         (split, row): line["wsi"]
         for split, path in meta_paths.items()
@@ -86,7 +105,8 @@ def make_splits(
     groups = {
         (g["split"], int(g["row"])): g["group"] for g in read_csv(leakage_path, ("split", "row", "group")) if g["group"]
     }
-    kept = kept_patches(read_csv(patches_path, ("split", "row", "label", "keep")), read_slides(meta_paths), groups)
+    table = read_csv(patches_path, ("split", "row", "label", "keep"))
+    kept = kept_patches(table, read_slides(meta_paths, Counter(line["split"] for line in table)), groups)
     carved = any(patch.label is None for patch in kept["test"])
     splits = {"train": kept["train"], "valid": kept["valid"], "test": kept["test"], "unlabelled": []}
     files = {"train": "train", "valid": "valid", "test": "test", "unlabelled": "test"}

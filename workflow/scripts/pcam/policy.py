@@ -15,7 +15,7 @@ DEFECTS = (
 )
 UNFIT = ("non_finite", "out_of_range", "fractional")  # what uint8 cannot hold
 STAYING = {
-    "exact_duplicate": "the first of each set; test is never thinned",
+    "exact_duplicate": "the first of each set; the test file is never thinned",
     "cross_split_duplicate": "the copy in the last split that holds one",
     "overlap": "all but the earlier split's member of a pair across splits",
 }
@@ -117,7 +117,9 @@ def judge_patches(
     if others := (flagged & gone) - dropped:
         what += f"; {len(others):,} dropped for another defect"
     if left := flagged - gone:
-        what += f"; {len(left):,} stay, flagged ({by_split(left)}: {STAYING.get(kind, 'test is never thinned')})"
+        what += (
+            f"; {len(left):,} stay, flagged ({by_split(left)}: {STAYING.get(kind, 'the test file is never thinned')})"
+        )
     return verdict("repaired", what, len(flagged), len(dropped))
 
 

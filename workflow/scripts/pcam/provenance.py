@@ -84,6 +84,11 @@ def git_state() -> dict[str, str | bool | None]:
     return {"commit": commit, "dirty": None if status is None else bool(status)}
 
 
+def tracked_files(*folders: str) -> list[str]:
+    """Files below these folders that git tracks, relative to the repository; none outside one."""
+    return sorted((_git("ls-files", "--", *folders) or "").splitlines())
+
+
 def git_history() -> dict[str, int] | None:
     """Counts of commits, merges and authors of the repository; None outside one."""
     commits = _git("rev-list", "--count", "HEAD")

@@ -226,6 +226,14 @@ def check_space(space: Mapping[str, Mapping[str, Any]], recipe: Mapping[str, Any
             raise InputError(f"config: {where}: low {parameter['low']} is not below high {parameter['high']}")
         if parameter.get("log") and parameter["low"] <= 0:
             raise InputError(f"config: {where}: low {parameter['low']} has no logarithm; set it above 0 or drop log")
+        if parameter.get("log") and parameter.get("step", 1) != 1:
+            raise InputError(f"config: {where}: log and a step of {parameter['step']} exclude each other; drop one")
+        if parameter["type"] == "float" and recipe[name].get("type") == "integer":
+            raise InputError(f"config: {where}: {name} takes whole numbers; use type int")
+        if recipe[name].get("type") == "number" and any(isinstance(c, int) for c in parameter.get("choices", ())):
+            raise InputError(
+                f"config: {where}: choices {parameter['choices']}: write {name} with a decimal point, as 0.0"
+            )
         for value in parameter.get("choices", [parameter.get("low"), parameter.get("high")]):
             try:
                 _check(value, recipe[name])

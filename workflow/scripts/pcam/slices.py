@@ -12,6 +12,8 @@ from pcam.predictions import Predictions
 
 COLUMNS = ("slice", "value", "n", "positives", "metric", "estimate", "low", "high", "status")
 METRICS = ("roc_auc", "sensitivity", "specificity")
+# Fewer patches of a class than this carry no rate: one patch would move it by more than a tenth.
+MINIMUM_CLASS_N = 10
 
 Members = dict[str, np.ndarray]  # value of a slice to the places of its patches
 
@@ -87,7 +89,11 @@ def score_slice(
             status = "undefined: no negatives"
         else:
             estimate, low, high = measure(metric, labels, probabilities, threshold)
-            status = "ok" if n >= minimum_n else f"too few (n < {minimum_n})"
+            # A claim needs enough patches, and for ranking or a rate enough of the class that it is about.
+            behind = {"sensitivity": positives, "specificity": n - positives}.get(metric, min(positives, n - positives))
+            few = f"too few (n < {minimum_n})" if n < minimum_n else f"too few (class n < {MINIMUM_CLASS_N})"
+            firm = n >= minimum_n and behind >= MINIMUM_CLASS_N and low is not None
+            status = "ok" if firm else few
         yield Scored(name, value, n, positives, metric, estimate, low, high, status)
 
 
