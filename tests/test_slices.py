@@ -93,6 +93,20 @@ def test_a_small_slice_is_listed_without_a_claim(case):
         assert "tumor_002" not in (gap["lowest"]["value"], gap["highest"]["value"])
 
 
+def test_a_rate_on_few_patches_of_its_class_carries_no_claim(case):
+    first = np.array(SLIDES) == SLIDES[0]
+    case.labels[first] = 0
+    case.labels[np.flatnonzero(first)[:9]] = 1
+    case.slides = ["tumor_001" if member else slide for member, slide in zip(first, SLIDES, strict=True)]
+    rows, _ = case.run()
+    statuses = {
+        metric: rows["slide", "tumor_001", metric]["status"] for metric in ("sensitivity", "specificity", "roc_auc")
+    }
+    assert int(rows["slide", "tumor_001", "sensitivity"]["n"]) >= MINIMUM
+    assert statuses["sensitivity"] == statuses["roc_auc"] == "too few (class n < 10)"
+    assert statuses["specificity"] == "ok"
+
+
 def test_a_bad_slide_is_found_as_the_widest_gap(case):
     tumor_071 = np.array(SLIDES) == "tumor_071"
     case.probabilities[tumor_071] = 1 - case.probabilities[tumor_071]  # the planted failure
