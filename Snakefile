@@ -69,6 +69,6 @@ rule all:
         "results/journal.md",
         "results/checklist.json",
         "results/tracking/runs.json",
-        ["results/audit/score.json"] if settings.data.source == "sample" else [],
+        "results/audit/score.json",
         # Patches without labels are predicted all the same.
         ["results/champion/predict/unlabelled.csv"] if CARVED else [],

@@ -56,7 +56,7 @@ else:
         download_pcam,
 
     rule download_pcam:
-        """Download one file of the published record, check its md5, unpack it."""
+        """Have one file of the published record: checked where it is at hand, else downloaded, checked, unpacked."""
         output:
             f"{DATA}/camelyonpatch_level_2_split_{{file}}",
         log:
@@ -70,5 +70,6 @@ else:
         params:
             code=code_digest("download_pcam"),
             url=settings.data.url,
+            directory=settings.data.directory,
         script:
             "../scripts/download_pcam.py"

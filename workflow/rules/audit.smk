@@ -9,6 +9,7 @@ rule audit_checksums:
         **split_paths(DATA, "x.h5"),
         **split_paths(DATA, "y.h5"),
         **split_paths(DATA, "meta.csv"),
+        reference=settings.audit.reference or [],
     output:
         findings="results/audit/checksums.json",
     log:
@@ -17,6 +18,7 @@ rule audit_checksums:
         "results/benchmarks/audit_checksums.tsv"
     conda:
         "../../environment.yml"
+    threads: 2
     params:
         code=code_digest("audit_checksums"),
     script:
@@ -37,6 +39,7 @@ rule audit_storage:
         "results/benchmarks/audit_storage.tsv"
     conda:
         "../../environment.yml"
+    threads: 2
     params:
         code=code_digest("audit_storage"),
         rows_listed=settings.audit.rows_listed,
@@ -44,11 +47,32 @@ rule audit_storage:
         "../scripts/audit_storage.py"
 
 
+rule survey_patches:
+    """One look at every patch: what the audits of leakage and poison need to know of it."""
+    input:
+        **split_paths(DATA, "x.h5"),
+    output:
+        survey=directory(f"{DATA}/survey"),
+    log:
+        "results/logs/survey_patches.log",
+    benchmark:
+        "results/benchmarks/survey_patches.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 2
+    params:
+        code=code_digest("survey_patches"),
+    script:
+        "../scripts/survey_patches.py"
+
+
 rule audit_leakage:
-    """Duplicates, conflicting labels and shared tissue, within and across splits."""
+    """Duplicates in any form, conflicting labels, shared tissue and shared slides, within and across splits."""
     input:
         **split_paths(DATA, "x.h5"),
         **split_paths(DATA, "y.h5"),
+        **split_paths(DATA, "meta.csv"),
+        survey=f"{DATA}/survey",
     output:
         findings="results/audit/leakage.json",
         rows="results/audit/leakage_rows.csv",
@@ -58,6 +82,7 @@ rule audit_leakage:
         "results/benchmarks/audit_leakage.tsv"
     conda:
         "../../environment.yml"
+    threads: 2
     params:
         code=code_digest("audit_leakage"),
         rows_listed=settings.audit.rows_listed,
@@ -66,10 +91,13 @@ rule audit_leakage:
 
 
 rule audit_poison:
-    """Patches that are no picture: NaN, values out of range, one colour all over."""
+    """Patches that are no picture, partly blanked, stamped or far from all others, and damage that goes with the class."""
     input:
         **split_paths(DATA, "x.h5"),
         **split_paths(DATA, "y.h5"),
+        survey=f"{DATA}/survey",
+        # Stamps recur in patches that share no tissue: the groups tell which do.
+        leakage_rows="results/audit/leakage_rows.csv",
     output:
         findings="results/audit/poison.json",
         rows="results/audit/poison_rows.csv",
@@ -79,11 +107,84 @@ rule audit_poison:
         "results/benchmarks/audit_poison.tsv"
     conda:
         "../../environment.yml"
+    threads: 2
     params:
         code=code_digest("audit_poison"),
         rows_listed=settings.audit.rows_listed,
     script:
         "../scripts/audit_poison.py"
+
+
+rule extract_features:
+    """Cheap features of every patch of one file, for the audits of labels and of shift."""
+    input:
+        lambda wildcards: f"{DATA}/{pcam_filename(wildcards.split, 'x.h5')}",
+    output:
+        f"{DATA}/features/{{split}}.npy",
+    log:
+        "results/logs/extract_features/{split}.log",
+    benchmark:
+        "results/benchmarks/extract_features/{split}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 2
+    params:
+        code=code_digest("extract_features"),
+    script:
+        "../scripts/extract_features.py"
+
+
+FEATURES = {f"{split}_features": f"{DATA}/features/{split}.npy" for split in SPLITS}
+
+
+rule audit_labels:
+    """Labels that contradict a cheap model out of fold, and what planted flips say that is worth."""
+    input:
+        **split_paths(DATA, "y.h5"),
+        **split_paths(DATA, "meta.csv"),
+        **FEATURES,
+        leakage="results/audit/leakage_rows.csv",
+        poison="results/audit/poison_rows.csv",
+        storage="results/audit/storage_rows.csv",
+    output:
+        findings="results/audit/labels.json",
+        rows="results/audit/labels_rows.csv",
+    log:
+        "results/logs/audit_labels.log",
+    benchmark:
+        "results/benchmarks/audit_labels.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        code=code_digest("audit_labels"),
+        settings=asdict(settings.audit.labels),
+        rows_listed=settings.audit.rows_listed,
+    script:
+        "../scripts/audit_labels.py"
+
+
+rule audit_shift:
+    """Differences between the splits: share of tumour, colour and texture, slides and hospitals."""
+    input:
+        **split_paths(DATA, "y.h5"),
+        **split_paths(DATA, "meta.csv"),
+        **FEATURES,
+        leakage="results/audit/leakage_rows.csv",
+        poison="results/audit/poison_rows.csv",
+        storage="results/audit/storage_rows.csv",
+    output:
+        findings="results/audit/shift.json",
+    log:
+        "results/logs/audit_shift.log",
+    benchmark:
+        "results/benchmarks/audit_shift.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        code=code_digest("audit_shift"),
+        settings=asdict(settings.audit.shift),
+    script:
+        "../scripts/audit_shift.py"
 
 
 rule apply_policy:
@@ -92,9 +193,12 @@ rule apply_policy:
         **split_paths(DATA, "y.h5"),
         checksums="results/audit/checksums.json",
         storage="results/audit/storage.json",
+        poison="results/audit/poison.json",
+        shift="results/audit/shift.json",
         poison_rows="results/audit/poison_rows.csv",
         storage_rows="results/audit/storage_rows.csv",
         leakage_rows="results/audit/leakage_rows.csv",
+        labels_rows="results/audit/labels_rows.csv",
     output:
         patches="results/audit/patches.csv",
         verdicts="results/audit/verdicts.json",
@@ -130,22 +234,33 @@ rule gate_audit:
         "../scripts/gate_audit.py"
 
 
-if settings.data.source == "sample":
+# What the embedded sample planted: the truth about it, which no audit reads.
+TRUTH = {"planted": f"{DATA}/planted.csv"} if settings.data.source == "sample" else {}
 
-    rule score_audit:
-        """Recall and precision of the audit against what the sample planted."""
-        input:
-            planted=f"{DATA}/planted.csv",
-            patches="results/audit/patches.csv",
-        output:
-            score="results/audit/score.json",
-        log:
-            "results/logs/score_audit.log",
-        benchmark:
-            "results/benchmarks/score_audit.tsv"
-        conda:
-            "../../environment.yml"
-        params:
-            code=code_digest("score_audit"),
-        script:
-            "../scripts/score_audit.py"
+
+rule score_audit:
+    """Recall and precision of the audit on defects planted into clean patches, and on those of the sample."""
+    input:
+        **split_paths(DATA, "x.h5"),
+        **split_paths(DATA, "y.h5"),
+        **TRUTH,
+        patches="results/audit/patches.csv",
+    output:
+        score="results/audit/score.json",
+    log:
+        "results/logs/score_audit.log",
+    benchmark:
+        "results/benchmarks/score_audit.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 2
+    params:
+        code=code_digest("score_audit"),
+        patches=settings.audit.score.patches,
+        rates=settings.audit.score.rates,
+        repeats=settings.audit.score.repeats,
+        seed=settings.audit.score.seed,
+        canvas=settings.data.source == "sample",
+        scratch=settings.data.root,
+    script:
+        "../scripts/score_audit.py"

@@ -54,6 +54,26 @@ rule build_store:
         "../scripts/build_store.py"
 
 
+rule compare_folds:
+    """Variance between folds against variance between seeds, and what leaking folds flatter, on a cheap model."""
+    input:
+        rows="results/splits/train.csv",
+        features=f"{DATA}/features/train.npy",
+    output:
+        "results/splits/folds.json",
+    log:
+        "results/logs/compare_folds.log",
+    benchmark:
+        "results/benchmarks/compare_folds.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        code=code_digest("compare_folds"),
+        settings=asdict(settings.folds),
+    script:
+        "../scripts/compare_folds.py"
+
+
 rule measure_normalisation:
     """Mean and standard deviation per channel, from the training split alone."""
     input:

@@ -1,13 +1,13 @@
 """Decide, by the policy of the config, which patches are kept and how each kind of defect is judged.
 
-Reads:  y of the three file splits; checksums.json and storage.json; the rows of poison, storage and leakage audits.
+Reads:  y of the three file splits; findings of the audits of checksums, storage, poison and shift; rows of the audits
+        of poison, storage, leakage and labels.
 Writes: one line for every patch (split,row,label,keep,defects), and a verdict for every kind looked for.
 """
 
 from collections.abc import Mapping, Sequence
 
 from pcam import policy as rules
-from pcam.audits import LEAKAGE_KINDS, POISON_KINDS
 from pcam.facts import FILE_SPLITS
 from pcam.files import read_csv, read_json, write_csv, write_json
 from pcam.hdf5 import read_labels
@@ -18,6 +18,8 @@ def apply_policy(
     y_files: Mapping[str, str],
     checksums_path: str,
     storage_path: str,
+    poison_path: str,
+    shift_path: str,
     rows_paths: Sequence[str],
     patches_path: str,
     verdicts_path: str,
@@ -40,9 +42,12 @@ def apply_policy(
     gone = set().union(*dropped.values())
     verdicts = rules.judge_files(read_json(checksums_path)["findings"], waive)
     verdicts["float_storage"] = rules.judge_storage(files, rules.unfit(files, flagged) - gone, policy, waive)
-    for kind in (*POISON_KINDS, *LEAKAGE_KINDS):
+    for kind in rules.DEFECTS:
         found = flagged[kind], dropped[kind], gone
         verdicts[kind] = rules.judge_patches(kind, *found, len(labels), policy, waive)
+    told = rules.found_in_splits(read_json(poison_path)["by_class"], read_json(shift_path)["findings"])
+    for kind in rules.OF_SPLITS:
+        verdicts[kind] = rules.judge_splits(kind, told[kind], policy, waive)
     verdicts["emptied_class"] = rules.judge_classes(labels, gone)
 
     defects = rules.defects_of(flagged)
@@ -57,7 +62,9 @@ if __name__ == "__main__":
             {split: snakemake.input[f"{split}_y"] for split in FILE_SPLITS},
             snakemake.input.checksums,
             snakemake.input.storage,
-            [snakemake.input.poison_rows, snakemake.input.storage_rows, snakemake.input.leakage_rows],
+            snakemake.input.poison,
+            snakemake.input.shift,
+            [snakemake.input[f"{audit}_rows"] for audit in ("poison", "storage", "leakage", "labels")],
             snakemake.output.patches,
             snakemake.output.verdicts,
             policy=snakemake.params.policy,

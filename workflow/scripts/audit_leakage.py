@@ -1,70 +1,26 @@
-"""Find patches that stand in the data more than once: pixel-identical ones, and ones that show the same tissue.
+"""Find patches that stand in the data more than once: the same picture in any form, the same tissue, the same place.
 
-Reads:  x and y of the three file splits.
-Writes: findings, counts of pairs and sizes of groups as JSON, and every leaking row as CSV
-        (split,row,kind,group,partner_splits,content): `group` is the component over identity and overlap, `content`
-        the number of the set of pixel-identical patches, both over all splits and empty where there is none.
+Reads:  x, y and meta of the three file splits; the survey.
+Writes: findings, pairs, groups and examples as JSON, and every leaking row as CSV
+        (split,row,kind,group,partner_splits,content): `group` is the component over all pairs that pixels prove,
+        `content` the number of the set of pixel-identical patches, both over all splits and empty where there is none.
 """
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from functools import lru_cache
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from pcam import audits
-from pcam.facts import FILE_SPLITS, GRID_PX
+from pcam import slides
+from pcam.audits import check_splits, findings
+from pcam.facts import FILE_SPLITS
 from pcam.files import write_csv, write_json
-from pcam.hdf5 import PatchReader
+from pcam.leakage import DUPLICATES, PIXEL_KINDS, class_mix, clusters, examples, find_leakage
+from pcam.overlaps import LARGEST_SHIFT_PX
 from pcam.stage import run_stage
+from pcam.survey import ANCHOR_SHARE, TEXTURE_STEP, open_survey
 
 COLUMNS = ("split", "row", "kind", "group", "partner_splits", "content")
-CACHED = 1024  # patches kept while pairs are compared: 28 MB
-SURVEYED = 256  # patches surveyed at a time: the working memory of the block hashes
-
-
-def survey_patches(readers: Mapping[str, PatchReader]) -> tuple[list[bytes], np.ndarray, np.ndarray, np.ndarray]:
-    """What one pass keeps: each patch's digest, whether it is blank, its blocks' hashes, which blocks are textured.
-
-    No block of a patch that uint8 cannot hold counts as textured.
-    """
-    digests: list[bytes] = []
-    parts: list[tuple[np.ndarray, ...]] = []
-    for reader in readers.values():
-        for _, patches in reader.chunks(SURVEYED):
-            seen = audits.look(patches)
-            small, lossless = audits.as_uint8(patches, seen)
-            digests += [audits.content_digest(data) for data in audits.contents(patches, small, lossless)]
-            textured = (audits.block_texture(small) >= audits.TEXTURE_STD) & lossless[:, None]
-            parts.append((seen.uniform, audits.block_hashes(small), textured))
-    blank, hashes, textured = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return digests, blank, hashes, textured
-
-
-def patch_fetcher(readers: Mapping[str, PatchReader]) -> Callable[[int], tuple[np.ndarray, bytes]]:
-    """Access to one patch by its index over all splits: as uint8, and its content."""
-    ends = np.cumsum([len(reader) for reader in readers.values()])
-
-    @lru_cache(maxsize=CACHED)
-    def fetch(index: int) -> tuple[np.ndarray, bytes]:
-        at = int(np.searchsorted(ends, index, side="right"))
-        reader = readers[FILE_SPLITS[at]]
-        row = index - int(ends[at]) + len(reader)
-        patches = reader.read(row, row + 1)
-        small, lossless = audits.as_uint8(patches, audits.look(patches))
-        return small[0], next(audits.contents(patches, small, lossless))
-
-    return fetch
-
-
-def verified(first: np.ndarray, content_of: Callable[[int], bytes]) -> np.ndarray:
-    """`first` without the patches whose pixels differ from the first of their digest."""
-    first = first.copy()
-    copies = np.flatnonzero(first != np.arange(len(first)))
-    for i in copies[np.argsort(first[copies], kind="stable")].tolist():
-        if content_of(i) != content_of(int(first[i])):
-            first[i] = i
-    return first
 
 
 def numbered(sets: np.ndarray) -> list[int | None]:
@@ -77,60 +33,68 @@ def numbered(sets: np.ndarray) -> list[int | None]:
 def audit_leakage(
     x_files: Mapping[str, str],
     y_files: Mapping[str, str],
+    meta_files: Mapping[str, str],
+    survey_path: str,
     findings_path: str,
     rows_path: str,
     *,
     rows_listed: int,
+    processes: int,
     provenance: Mapping[str, object],
 ) -> None:
-    """Look for duplicates, conflicting labels and shared tissue within and across splits."""
-    splits = audits.check_splits(x_files, y_files)
-    sizes = [splits[split][0] for split in FILE_SPLITS]
-    with ExitStack() as stack:
-        readers = {split: stack.enter_context(PatchReader(x_files[split])) for split in FILE_SPLITS}
-        digests, blank, hashes, textured = survey_patches(readers)
-        fetch = patch_fetcher(readers)
-        first = verified(audits.first_of_content(digests), lambda i: fetch(i)[1])
-        usable = textured & (first == np.arange(len(first)))[:, None]
-        overlaps = audits.find_overlaps(hashes, usable, lambda i: fetch(i)[0])
+    """Look for every kind within and across splits."""
+    splits = check_splits(x_files, y_files)
+    survey = open_survey(survey_path)
+    sizes = {split: splits[split][0] for split in FILE_SPLITS}
+    labels = np.concatenate([np.full(n, -1, np.int8) if y is None else y.astype(np.int8) for n, y in splits.values()])
+    leakage = find_leakage(survey, labels, x_files, processes=processes)
+    places = slides.read_places(meta_files, sizes)
+    unit, measured_on = slides.pixel_unit(places, leakage.overlaps)
+    near = slides.coordinate_pairs(places, unit)
+    meta_flags, meta_partners = slides.meta_leakage(places, survey.split, near)
+    flags, partners = leakage.flags | meta_flags, leakage.partners | meta_partners
+    comparable = survey.patches.lossless & ~survey.patches.uniform
+    compared, confirmed = slides.confirmed_share(near, leakage.overlaps, leakage.content, comparable)
 
-    at = np.repeat(np.arange(len(sizes)), sizes)
-    row = np.concatenate([np.arange(size) for size in sizes])
-    named = [(split, i) for split in FILE_SPLITS for i in range(splits[split][0])]
-    labels = np.concatenate([np.full(n, -1) if known is None else known for n, known in splits.values()])
-    leaks = audits.find_leaks(at, labels, blank, first, overlaps)
-    content = numbered(first)
-    group = [None if number < 0 else number for number in leaks.group.tolist()]
-
-    found, table = [], []
-    for kind, flagged in leaks.flags.items():
-        for number, split in enumerate(FILE_SPLITS):
-            mine = flagged & (at == number)
-            extra = {"of_which_blank": row[mine & blank]} if kind.endswith("duplicate") else {}
+    names: list[list[Any]] = [[split, row] for split in FILE_SPLITS for row in range(sizes[split])]
+    content = numbered(leakage.content)
+    group = [None if number < 0 else number for number in leakage.group.tolist()]
+    found: list[dict[str, Any]] = []
+    table: list[tuple[Any, ...]] = []
+    for kind in (*PIXEL_KINDS, *slides.META_KINDS):
+        for at, split in enumerate(FILE_SPLITS):
+            mine = flags[kind] & (survey.split == at)
+            blank = {"of_which_blank": survey.row[mine & leakage.blank]} if kind in DUPLICATES else {}
             n, known = splits[split]
-            found += audits.findings(kind, split, row[mine], known, n, rows_listed, extra)
-        for i in np.flatnonzero(flagged).tolist():
-            partners = ";".join(name for bit, name in enumerate(FILE_SPLITS) if leaks.partners[kind][i] >> bit & 1)
-            table.append((*named[i], kind, group[i], partners, content[i]))
-    names = [f"{one}-{other}" for k, one in enumerate(FILE_SPLITS) for other in FILE_SPLITS[k:]]
-    group_sizes = np.bincount(np.bincount(leaks.group[leaks.group >= 0]))
+            found += findings(kind, split, survey.row[mine], known, n, rows_listed, blank)
+        for i in np.flatnonzero(flags[kind]).tolist():
+            bits = int(partners[kind][i])
+            told = ";".join(name for bit, name in enumerate(FILE_SPLITS) if bits >> bit & 1)
+            table.append((*names[i], kind, group[i], told, content[i]))
+    where = [f"{one}-{other}" for k, one in enumerate(FILE_SPLITS) for other in FILE_SPLITS[k:]]
+    group_sizes = np.bincount(np.bincount(leakage.group[leakage.group >= 0]))
     document = {
         "provenance": provenance,
         "findings": found,
         "method": {
-            "grid_px": GRID_PX,
-            "largest_shift_px": GRID_PX * (audits.SIDE - 1),
-            "texture_std": audits.TEXTURE_STD,
-            "patches_with_texture": int(textured.any(axis=1).sum()),
+            "largest_shift_px": LARGEST_SHIFT_PX,
+            "anchor_share": ANCHOR_SHARE,
+            "texture_step": TEXTURE_STEP,
+            "patches_compared": int(comparable.sum()),
+            "slides_known": int((places.slide >= 0).sum()),
         },
-        "pairs": {
-            kind: dict(zip(names, m[np.triu_indices(3)].tolist(), strict=True)) for kind, m in leaks.pairs.items()
+        "coordinates": {
+            "unit_per_px": unit,
+            "unit_measured_on": measured_on,
+            "pairs": len(near),
+            "pairs_comparable": compared,
+            "pairs_confirmed": confirmed,
         },
+        "pairs": {k: dict(zip(where, m[np.triu_indices(3)].tolist(), strict=True)) for k, m in leakage.counts.items()},
+        "class_mix": {kind: class_mix(pairs, labels) for kind, pairs in leakage.pairs.items()},
         "group_sizes": {str(size): int(group_sizes[size]) for size in np.flatnonzero(group_sizes)},
-        "examples": [
-            {"a": named[a], "b": named[b], "shift_px": [dy * GRID_PX, dx * GRID_PX]}
-            for a, b, dy, dx in overlaps[:rows_listed].tolist()
-        ],
+        "clusters": clusters(leakage, survey, labels, names),
+        "examples": examples(leakage, names),
     }
     write_csv(rows_path, COLUMNS, table)
     write_json(findings_path, document)
@@ -141,8 +105,11 @@ if __name__ == "__main__":
         audit_leakage(
             {split: snakemake.input[f"{split}_x"] for split in FILE_SPLITS},
             {split: snakemake.input[f"{split}_y"] for split in FILE_SPLITS},
+            {split: snakemake.input[f"{split}_meta"] for split in FILE_SPLITS},
+            snakemake.input.survey,
             snakemake.output.findings,
             snakemake.output.rows,
             rows_listed=snakemake.params.rows_listed,
+            processes=snakemake.threads,
             provenance=provenance,
         )

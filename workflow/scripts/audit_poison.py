@@ -1,52 +1,97 @@
-"""Find patches whose values are no picture: NaN and infinity, values outside 0..255, one colour all over.
+"""Find patches that are damaged or made up, and damage that goes with the class.
 
-Reads:  x and y of the three file splits.
-Writes: findings as JSON, and every poisoned row as CSV (split,row,kind).
+Reads:  x and y of the three file splits; the survey; the groups of the leakage audit.
+Writes: findings, stamps and damage by class as JSON, and every poisoned row as CSV (split,row,kind).
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from pcam.audits import POISON_KINDS, check_splits, findings, look, poison_masks
+from pcam.audits import check_splits, findings
 from pcam.facts import FILE_SPLITS
-from pcam.files import write_csv, write_json
-from pcam.hdf5 import PatchReader
+from pcam.files import read_csv, write_csv, write_json
+from pcam.poison import POISON_KINDS, Poison, damage_by_class, find_poison
 from pcam.stage import run_stage
+from pcam.survey import open_survey
+
+Name = list[Any]  # [split, row]
 
 
-def poisoned_rows(x_path: str) -> dict[str, np.ndarray]:
-    """Rows of one x file by kind of poison, ascending."""
-    rows: dict[str, list[np.ndarray]] = {kind: [] for kind in POISON_KINDS}
-    with PatchReader(x_path) as reader:
-        for start, patches in reader.chunks():
-            for kind, mask in poison_masks(look(patches)).items():
-                rows[kind].append(start + np.flatnonzero(mask))
-    return {kind: np.concatenate(parts) for kind, parts in rows.items()}
+def read_groups(leakage_path: str, sizes: Mapping[str, int]) -> np.ndarray:
+    """(N,) group of each patch in the leakage audit's table, -1 for none."""
+    starts = dict(zip(sizes, np.cumsum([0, *sizes.values()]).tolist(), strict=False))
+    group = np.full(sum(sizes.values()), -1)
+    for line in read_csv(leakage_path, ("split", "row", "group")):
+        if line["group"]:
+            group[starts[line["split"]] + int(line["row"])] = int(line["group"])
+    return group
+
+
+def describe_stamps(poison: Poison, labels: np.ndarray, names: list[Name], rows_listed: int) -> list[dict[str, Any]]:
+    """Each stamp: its size, its pixels, how many patches bear it, where in the patch, and in which class."""
+    told = []
+    for number, stamp in enumerate(poison.stamps):
+        bearers = np.flatnonzero(poison.marks[:, 0] == number)
+        places = np.unique(poison.marks[bearers, 1:], axis=0)
+        told.append(
+            {
+                "height": stamp.block.shape[0],
+                "width": stamp.block.shape[1],
+                "flat": stamp.flat,
+                "pixels": stamp.block.tolist(),
+                "patches": len(bearers),
+                "places": len(places),
+                "place": places[0].tolist() if len(places) == 1 else None,
+                "classes": {str(label): int((labels[bearers] == label).sum()) for label in (0, 1)},
+                "rows": [names[i] for i in bearers[:rows_listed].tolist()],
+            }
+        )
+    return told
 
 
 def audit_poison(
     x_files: Mapping[str, str],
     y_files: Mapping[str, str],
+    survey_path: str,
+    leakage_path: str,
     findings_path: str,
     rows_path: str,
     *,
     rows_listed: int,
+    processes: int,
     provenance: Mapping[str, object],
 ) -> None:
-    """Look for every kind of poison in every split; a finding lists at most `rows_listed` rows."""
+    """Look for every kind of POISON_KINDS in every split; a finding lists at most `rows_listed` rows."""
     splits = check_splits(x_files, y_files)
-    found, table = [], []
-    for split in FILE_SPLITS:
-        n, labels = splits[split]
-        rows = poisoned_rows(x_files[split])
-        for kind in POISON_KINDS:
-            found += findings(kind, split, rows[kind], labels, n, rows_listed)
-        table += sorted(
-            (int(row), POISON_KINDS.index(kind), split, kind) for kind in POISON_KINDS for row in rows[kind]
+    survey = open_survey(survey_path)
+    sizes = {split: splits[split][0] for split in FILE_SPLITS}
+    labels = np.concatenate([np.full(n, -1, np.int8) if y is None else y.astype(np.int8) for n, y in splits.values()])
+    poison = find_poison(survey, labels, read_groups(leakage_path, sizes), x_files, processes=processes)
+
+    names: list[Name] = [[split, row] for split in FILE_SPLITS for row in range(sizes[split])]
+    found: list[dict[str, Any]] = []
+    for kind in POISON_KINDS:
+        for at, split in enumerate(FILE_SPLITS):
+            n, known = splits[split]
+            found += findings(kind, split, survey.row[poison.flags[kind] & (survey.split == at)], known, n, rows_listed)
+    table = [
+        (*names[i], kind)
+        for i in np.flatnonzero(np.any(list(poison.flags.values()), axis=0)).tolist()
+        for kind in POISON_KINDS
+        if poison.flags[kind][i]
+    ]
+    by_class = [
+        {"split": split, **line}
+        for at, split in enumerate(FILE_SPLITS)
+        for line in damage_by_class(
+            {k: f[survey.split == at] for k, f in poison.flags.items()}, labels[survey.split == at]
         )
-    write_csv(rows_path, ("split", "row", "kind"), ((split, row, kind) for row, _, split, kind in table))
-    write_json(findings_path, {"provenance": provenance, "findings": found})
+    ]
+    write_csv(rows_path, ("split", "row", "kind"), table)
+    stamps = describe_stamps(poison, labels, names, rows_listed)
+    write_json(findings_path, {"provenance": provenance, "findings": found, "stamps": stamps, "by_class": by_class})
 
 
 if __name__ == "__main__":
@@ -54,8 +99,11 @@ if __name__ == "__main__":
         audit_poison(
             {split: snakemake.input[f"{split}_x"] for split in FILE_SPLITS},
             {split: snakemake.input[f"{split}_y"] for split in FILE_SPLITS},
+            snakemake.input.survey,
+            snakemake.input.leakage_rows,
             snakemake.output.findings,
             snakemake.output.rows,
             rows_listed=snakemake.params.rows_listed,
+            processes=snakemake.threads,
             provenance=provenance,
         )

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pcam.files import InputError, read_json, write_json
 from pcam.stage import run_stage
 
-PASSING = ("pass", "repaired", "waived")
+PASSING = ("pass", "repaired", "waived", "kept")
 
 
 def way_out(kind: str) -> str:
@@ -17,6 +17,8 @@ def way_out(kind: str) -> str:
     waiver = f"audit.policy.{kind}: keep with a reason in audit.waive.{kind}"
     if kind == "swapped_split":
         return "give the files back their published names, or write a reason in audit.waive.swapped_split"
+    if kind == "same_content":
+        return "give each split its own file, or write a reason in audit.waive.same_content"
     if kind == "emptied_class":
         return "write audit.policy.<kind>: keep with a reason in audit.waive.<kind> for a kind that drops these patches"
     if kind == "float_storage":

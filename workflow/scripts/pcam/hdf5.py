@@ -15,6 +15,11 @@ from pcam.facts import PATCH_SHAPE
 from pcam.files import InputError, atomic_path
 
 UNLABELLED = 255
+# Registered numbers of HDF5 filters, see portal.hdfgroup.org under registered filter plugins.
+FILTERS = {
+    **{1: "gzip", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset", 307: "bzip2", 32000: "lzf"},
+    **{32001: "blosc", 32004: "lz4", 32008: "bitshuffle", 32013: "zfp", 32015: "zstd", 32026: "blosc2"},
+}
 CHUNK = 1024  # patches read at a time: 28 MB of uint8, 113 MB of float32
 
 
@@ -55,7 +60,26 @@ def _short(error: BaseException) -> str:
 def _dataset(handle: h5py.File, path: str | Path, key: str) -> h5py.Dataset:
     if key not in handle or not isinstance(handle[key], h5py.Dataset):
         raise InputError(f"{path}: no dataset {key!r}; it holds {', '.join(sorted(handle)) or 'nothing'}")
-    return handle[key]
+    dataset = handle[key]
+    plist = dataset.id.get_create_plist()
+    codes = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
+    if missing := [code for code in codes if not h5py.h5z.filter_avail(code)]:
+        raise InputError(
+            f"{path}: {key} is packed with HDF5 filter {FILTERS.get(missing[0], 'number')} {missing[0]}, which is not "
+            f"installed here; unpack it where it is, with h5repack -f GZIP=4 {Path(path).name} repacked.h5"
+        )
+    return dataset
+
+
+def filters_of(dataset: h5py.Dataset) -> list[str]:
+    """Names of the filters that a chunk passes through, in order, such as ["shuffle", "gzip level 4"]."""
+    plist = dataset.id.get_create_plist()
+    filters = [plist.get_filter(i) for i in range(plist.get_nfilters())]
+    names = [FILTERS.get(code) or name.decode() or f"filter {code}" for code, _, _, name in filters]
+    return [
+        f"{name} level {values[0]}" if name == "gzip" else name
+        for name, (_, _, values, _) in zip(names, filters, strict=True)
+    ]
 
 
 class PatchReader:
@@ -99,6 +123,13 @@ class PatchReader:
             raise InputError(
                 f"{self.path}: rows {start} to {stop - 1} cannot be read ({_short(error)}); fetch it again"
             ) from None
+
+    def mapped(self) -> np.ndarray | None:
+        """All patches as a read-only memory map, or None where they do not lie in one piece as they are."""
+        offset = self.dataset.id.get_offset()
+        if offset is None or self.dataset.external or self.dataset.is_virtual:
+            return None
+        return np.asarray(np.memmap(self.path, self.dataset.dtype, "r", offset, self.dataset.shape))
 
     def chunks(self, size: int = CHUNK) -> Iterator[tuple[int, np.ndarray]]:
         """(first row, patches) over the whole file, `size` patches at a time."""

@@ -10,21 +10,38 @@ from pcam.files import InputError
 Patch = tuple[str, int]  # file split, row
 # Every defect a patch may carry, in the order of the table.
 DEFECTS = (
-    *("non_finite", "out_of_range", "blackout", "washout", "constant", "trigger", "label_suspect", "label_conflict"),
-    *("exact_duplicate", "cross_split_duplicate", "near_duplicate", "overlap"),
+    *("non_finite", "out_of_range", "blackout", "washout", "constant", "partly_blanked", "trigger"),
+    *("channel_swap", "blur_outlier", "intensity_outlier", "label_suspect", "label_conflict"),
+    *("exact_duplicate", "cross_split_duplicate", "rotated_duplicate", "near_duplicate", "overlap"),
+    *("slide_overlap", "coordinate_overlap"),
+)
+# Statistical statements, not proofs: kept without a waiver, and reported.
+SUSPICIONS = (
+    *("channel_swap", "blur_outlier", "intensity_outlier", "label_suspect"),
+    *("class_dependent_damage", "prior_shift", "covariate_shift"),
+)
+OF_SPLITS = ("class_dependent_damage", "prior_shift", "covariate_shift")  # no patch to drop
+# Of a pair the earlier split's member goes; pairs within a split stay together, as groups.
+LEAKS = (
+    *("cross_split_duplicate", "rotated_duplicate", "near_duplicate", "overlap"),
+    *("slide_overlap", "coordinate_overlap"),
 )
 UNFIT = ("non_finite", "out_of_range", "fractional")  # what uint8 cannot hold
 STAYING = {
     "exact_duplicate": "the first of each set; the test file is never thinned",
     "cross_split_duplicate": "the copy in the last split that holds one",
-    "overlap": "all but the earlier split's member of a pair across splits",
+    **dict.fromkeys(LEAKS[1:], "all but the earlier split's member of a pair across splits"),
 }
 
 
 def check_actions(policy: Mapping[str, str]) -> None:
     """Raises: InputError when the policy asks for an action that its kind does not have."""
     for kind, action in policy.items():
-        allowed = ("convert", "keep") if kind == "float_storage" else ("drop", "keep")
+        allowed = ("drop", "keep")
+        if kind == "float_storage":
+            allowed = ("convert", "keep")
+        elif kind in OF_SPLITS:
+            allowed = ("keep",)
         if action not in allowed:
             raise InputError(f"config: audit.policy.{kind} is {action!r}; allowed are {' and '.join(allowed)}")
 
@@ -39,7 +56,7 @@ def goes(kind: str, row: Mapping[str, str], first_of_content: Mapping[tuple[str,
         return kind in UNFIT
     if kind == "exact_duplicate":
         return int(row["row"]) != first_of_content[split, row["content"]]
-    if kind in ("cross_split_duplicate", "overlap"):
+    if kind in LEAKS:
         later = FILE_SPLITS[FILE_SPLITS.index(split) + 1 :]
         return any(partner in later for partner in row["partner_splits"].split(";"))
     return True
@@ -95,6 +112,8 @@ def unrepaired(kind: str, n: int, what: str, policy: Mapping[str, str], waive: M
         return verdict("fail", f"{what}; audit.policy has no entry for it", n)
     if kind in waive:
         return verdict("waived", f"{what}; kept because: {waive[kind]}", n)
+    if kind in SUSPICIONS:
+        return verdict("kept", f"{what}; a suspicion, kept and reported", n)
     return verdict("fail", f"{what}; the policy keeps them and audit.waive gives no reason", n)
 
 
@@ -123,6 +142,31 @@ def judge_patches(
     return verdict("repaired", what, len(flagged), len(dropped))
 
 
+def found_in_splits(by_class: Sequence[Mapping[str, Any]], shifts: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """What was found of the kinds of OF_SPLITS, in words: from the damage by class and the shifts between splits."""
+    told: dict[str, list[str]] = {kind: [] for kind in OF_SPLITS}
+    for line in by_class:
+        if line["depends"]:
+            shares = " and ".join(
+                f"{n:,} of {of:,} of class {k}" for k, (n, of) in enumerate(zip(line["n"], line["of"], strict=True))
+            )
+            told["class_dependent_damage"].append(f"{line['kind']} in {line['split']}: {shares}")
+    for shift in shifts:
+        if shift["found"]:
+            effect = (
+                "difference in the share of tumour"
+                if shift["kind"] == "prior_shift"
+                else "ROC-AUC of telling them apart"
+            )
+            told[shift["kind"]].append(f"{' and '.join(shift['splits'])}: {effect} {shift['effect']:.3f}")
+    return told
+
+
+def judge_splits(kind: str, told: Sequence[str], policy: Mapping[str, str], waive: Mapping[str, str]) -> dict[str, Any]:
+    """Verdict on a kind of OF_SPLITS; `told` says in words where it was found."""
+    return unrepaired(kind, len(told), "; ".join(told), policy, waive) if told else verdict("pass", "found in no split")
+
+
 def judge_storage(
     files: Sequence[Mapping[str, Any]], unfit: set[Patch], policy: Mapping[str, str], waive: Mapping[str, str]
 ) -> dict[str, Any]:
@@ -141,19 +185,23 @@ def judge_storage(
 
 
 def judge_files(findings: Sequence[Mapping[str, Any]], waive: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Verdicts on whose content the files hold: a fault when a published split stands under another's name."""
-    published, swapped = (
-        [name for found in findings if found["kind"] == kind for name in found["files"]]
-        for kind in ("published_file", "swapped_split")
-    )
-    of = sum(found["of"] for found in findings if found["kind"] == "published_file")
-    known = verdict("pass", f"{len(published)} of {of} files are published PCam files by md5", len(published))
-    if not swapped:
-        return {"published_file": known, "swapped_split": verdict("pass", f"none among {of} files")}
-    what = f"the published content of another split stands in {', '.join(swapped)}"
-    if reason := waive.get("swapped_split"):
-        return {"published_file": known, "swapped_split": verdict("waived", f"{what}; {reason}", len(swapped))}
-    return {"published_file": known, "swapped_split": verdict("fail", what, len(swapped))}
+    """Verdicts on whose content the files hold; only a waiver passes another split's content, or one content twice."""
+    published = [found for found in findings if found["kind"] == "published_file"]
+    how = Counter(words for found in published for words in found["confidence"])
+    what = f"{how.total()} of {sum(found['of'] for found in published)} files are named as published PCam files"
+    ways = ", ".join(f"{n} {words}" for words, n in how.items())
+    verdicts = {"published_file": verdict("pass", f"{what}: {ways}" if ways else what, how.total())}
+    for kind in ("swapped_split", "same_content"):
+        mine = [found for found in findings if found["kind"] == kind]
+        told = list(dict.fromkeys(sentence for found in mine for sentence in found["told"]))
+        n, of = sum(found["n"] for found in mine), sum(found["of"] for found in mine)
+        if not told:
+            verdicts[kind] = verdict("pass", f"none among {of} files")
+        elif reason := waive.get(kind):
+            verdicts[kind] = verdict("waived", f"{'; '.join(told)}; kept because: {reason}", n)
+        else:
+            verdicts[kind] = verdict("fail", "; ".join(told), n)
+    return verdicts
 
 
 def judge_classes(labels: Mapping[Patch, str], gone: set[Patch]) -> dict[str, Any]:

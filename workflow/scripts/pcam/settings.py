@@ -52,10 +52,48 @@ class DataSettings:
 
 
 @dataclass(frozen=True)
+class ScoreSettings:
+    patches: int
+    rates: tuple[float, ...]
+    repeats: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class LabelSettings:
+    folds: int
+    level: float
+    least_rate: float
+    rates: tuple[float, ...]
+    plantings: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class ShiftSettings:
+    patches: int
+    folds: int
+    permutations: int
+    level: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class FoldSettings:
+    folds: int
+    seeds: int
+    partitions: int
+
+
+@dataclass(frozen=True)
 class AuditSettings:
     rows_listed: int
+    reference: str | None
     policy: dict[str, str]
     waive: dict[str, str]
+    score: ScoreSettings
+    labels: LabelSettings
+    shift: ShiftSettings
 
 
 @dataclass(frozen=True)
@@ -122,6 +160,7 @@ class JournalSettings:
 class Settings:
     data: DataSettings
     audit: AuditSettings
+    folds: FoldSettings
     seeds: tuple[int, ...]
     variants: dict[str, dict[str, Any]]
     train: TrainSettings

@@ -1,0 +1,172 @@
+"""Patches that are damaged or made up: no picture at all, partly blanked, stamped, or far from all others."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+from scipy.stats import fisher_exact
+
+from pcam.blocks import in_order, patch_access
+from pcam.facts import FILE_SPLITS
+from pcam.rectangles import crisp_rectangles
+from pcam.stamps import Stamp, find_stamps, mark_stamps
+from pcam.survey import CELL_PX, WINDOW_PX, Patches, Survey, packed
+
+# Kinds that each patch tells by itself, beyond doubt; kinds told by other patches, which are suspicions.
+EXACT_KINDS = ("non_finite", "out_of_range", "blackout", "washout", "constant", "partly_blanked")
+OUTLIER_KINDS = ("channel_swap", "blur_outlier", "intensity_outlier")
+POISON_KINDS = (*EXACT_KINDS, "trigger", *OUTLIER_KINDS)
+
+BLANKED_PX = 288  # smallest blanked rectangle told, a 32nd of the patch; both its sides have 8 pixels or more
+SWAP_ODDS = 12.0  # half the squared distance that a swap of channels must bring a patch nearer to the others
+OUTLIER = 7.0  # robust standard deviations
+# And the least distance that matters, where all patches are much alike: a factor of sharpness, levels of grey.
+BLUR_FACTOR, INTENSITY_STEP = 1.5, 20.0
+CONTRAST = 2.0  # mean step of grey over 4 pixels below which blur cannot be told
+SIGNIFICANT = 0.01  # level, after adjustment, at which damage is called dependent on the class
+CANDIDATES = 64  # patches a task looks at
+
+
+@dataclass(frozen=True)
+class Poison:
+    """Poison by patch, over all splits together.
+
+    flags: kind to mask.  stamps: those found.  marks: (N,3) number of the stamp a patch bears, its top and left; -1.
+    """
+
+    flags: dict[str, np.ndarray]
+    stamps: list[Stamp]
+    marks: np.ndarray
+
+
+def value_masks(patches: Patches) -> dict[str, np.ndarray]:
+    """The kinds that extremes and uniformity tell; a patch may show several."""
+    black, white = ((patches.low == value) & (patches.high == value) for value in (0, 255))
+    return {
+        "non_finite": ~patches.finite,
+        "out_of_range": (patches.low < 0) | (patches.high > 255),
+        "blackout": black & patches.finite,
+        "washout": white & patches.finite,
+        "constant": patches.uniform & ~black & ~white & ~np.isnan(patches.low),
+    }
+
+
+def blanked_among(x_files: Mapping[str, str], rows: np.ndarray) -> np.ndarray:
+    """Which of some patches hold a blanked rectangle. Work for a process of its own."""
+    with patch_access(x_files) as fetch:
+        return np.array([has_blank(fetch(int(i)).astype(np.uint8, copy=False)) for i in rows], bool)
+
+
+def has_blank(patch: np.ndarray) -> bool:
+    """Whether a patch (96,96,3) uint8 holds a crisp rectangle of one colour of BLANKED_PX pixels or more."""
+    return any(h * w >= BLANKED_PX for _, _, h, w in crisp_rectangles(packed(patch[None])[0], WINDOW_PX))
+
+
+def partly_blanked(survey: Survey, x_files: Mapping[str, str], *, processes: int) -> np.ndarray:
+    """(N,) patches that hold a blanked rectangle but are not of one colour."""
+    patches = survey.patches
+    windows = (BLANKED_PX // WINDOW_PX) - WINDOW_PX + 1  # of 8x8 in the narrowest such rectangle
+    at = np.flatnonzero((patches.flat >= windows) & patches.lossless & ~patches.uniform)
+    out = np.zeros(len(survey), bool)
+    tasks = [(dict(x_files), part) for part in np.array_split(at, len(at) // CANDIDATES + 1)]
+    out[at] = np.concatenate(list(in_order(blanked_among, tasks, processes=processes)))
+    return out
+
+
+def robust_z(values: np.ndarray) -> np.ndarray:
+    """Distance from the median in robust standard deviations (1.4826 median absolute deviations)."""
+    middle = np.median(values)
+    return np.asarray((values - middle) / max(1.4826 * float(np.median(np.abs(values - middle))), 1e-9))
+
+
+def swapped_channels(cells: np.ndarray) -> np.ndarray:
+    """Which patches, by their cells (n,8,8,3), look like the others only with their channels in another order.
+
+    Nine numbers describe a patch's colours: mean and covariance of optical density over its cells. A Gaussian is fitted
+    to all, without the tenth farthest from it, and the six orders of channels are compared by their distance.
+    """
+    density = -np.log((cells.reshape(len(cells), -1, 3) / CELL_PX**2 + 1) / 256)
+    mean = density.mean(axis=1)
+    spread = density - mean[:, None]
+    covariance = np.einsum("npi,npj->nij", spread, spread) / density.shape[1]
+
+    def described(order: tuple[int, ...]) -> np.ndarray:
+        turned = covariance[:, order][:, :, order]
+        scale = np.sqrt(np.maximum(np.diagonal(turned, axis1=1, axis2=2), 1e-6))
+        cross = [turned[:, i, j] / (scale[:, i] * scale[:, j]) for i, j in ((0, 1), (0, 2), (1, 2))]
+        return np.concatenate([mean[:, order], np.log(scale), np.stack(cross, axis=1)], axis=1)
+
+    own = described((0, 1, 2))
+    kept = np.ones(len(own), bool)
+    for _ in range(3):
+        centre, inverse = own[kept].mean(axis=0), np.linalg.pinv(np.cov(own[kept].T))
+        distance = np.einsum("ni,ij,nj->n", own - centre, inverse, own - centre)
+        kept = distance <= np.quantile(distance, 0.9)
+    best = np.min(
+        [
+            np.einsum("ni,ij,nj->n", described(order) - centre, inverse, described(order) - centre)
+            for order in permutations(range(3))
+            if order != (0, 1, 2)
+        ],
+        axis=0,
+    )
+    return np.asarray((distance - best) / 2 >= SWAP_ODDS)
+
+
+def outliers(patches: Patches, usable: np.ndarray) -> dict[str, np.ndarray]:
+    """Suspicions by comparison with all usable patches: swapped channels, blur, intensity."""
+    at = np.flatnonzero(usable)
+    flags = {kind: np.zeros(len(usable), bool) for kind in OUTLIER_KINDS}
+    if len(at) < 30:  # too few to say what is usual
+        return flags
+    near, far = patches.steps[at].T.astype(np.float64)
+    tells = far >= CONTRAST
+    sharpness = np.log((near[tells] + 0.05) / (far[tells] + 0.05))
+    flags["blur_outlier"][at[tells]] = (robust_z(sharpness) < -OUTLIER) & (
+        sharpness < np.median(sharpness) - np.log(BLUR_FACTOR)
+    )
+    grey = patches.cells[at].reshape(len(at), -1).mean(axis=1) / CELL_PX**2
+    flags["intensity_outlier"][at] = (np.abs(robust_z(grey)) > OUTLIER) & (
+        np.abs(grey - np.median(grey)) > INTENSITY_STEP
+    )
+    flags["channel_swap"][at] = swapped_channels(patches.cells[at])
+    return flags
+
+
+def find_poison(
+    survey: Survey, labels: np.ndarray, group: np.ndarray, x_files: Mapping[str, str], *, processes: int
+) -> Poison:
+    """Search every kind. labels: (N,) 0, 1, or -1 when unknown; group: (N,) as Leakage has it, -1 for none."""
+    files = {split: x_files[split] for split in FILE_SPLITS}
+    flags = value_masks(survey.patches)
+    flags["partly_blanked"] = partly_blanked(survey, files, processes=processes)
+    usable = survey.patches.lossless & ~survey.patches.uniform
+    stamps = find_stamps(files, labels, usable, group, processes=processes)
+    marks = mark_stamps(files, stamps, usable, processes=processes)
+    flags["trigger"] = marks[:, 0] >= 0
+    flags |= outliers(survey.patches, usable & ~flags["partly_blanked"])
+    return Poison({kind: flags[kind] for kind in POISON_KINDS}, stamps, marks)
+
+
+def damage_by_class(flags: Mapping[str, np.ndarray], labels: np.ndarray) -> list[dict[str, Any]]:
+    """Whether damage goes with the class, in one split: a line for each kind found that both classes could show.
+
+    Fisher's exact test of each kind against the class, adjusted by Holm's rule for the number of kinds tested.
+    flags: kind to mask (n,).  labels: (n,) 0, 1, -1 when unknown.
+    """
+    counts = np.array([(labels == label).sum() for label in (0, 1)])
+    if (counts == 0).any():
+        return []
+    lines: list[dict[str, Any]] = []
+    for kind, mask in flags.items():
+        hit = np.array([(mask & (labels == label)).sum() for label in (0, 1)])
+        if hit.sum():
+            p = float(fisher_exact([hit, counts - hit]).pvalue)
+            lines.append({"kind": kind, "n": hit.tolist(), "of": counts.tolist(), "p": p})
+    floor = 0.0
+    for rank, line in enumerate(sorted(lines, key=lambda line: line["p"])):
+        floor = line["p_holm"] = max(floor, min(1.0, line["p"] * (len(lines) - rank)))
+        line["depends"] = line["p_holm"] < SIGNIFICANT
+    return lines

@@ -1,0 +1,150 @@
+"""Whether two splits come from one distribution: shares of tumour, named features, a model that tells them apart.
+
+What is compared are sound patches of units (slides, leak groups) that stand in one split alone. Null distributions come
+from giving whole units to the splits anew, because patches of one slide resemble each other.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+from threadpoolctl import threadpool_limits
+
+from pcam.features import KINDS, summaries
+from pcam.metrics import wilson_interval
+
+RIDGE = 30.0  # added to the sums of squares of standardised features: steadies folds with few patches
+
+
+def compare_shares(tumours: tuple[int, int], n: tuple[int, int]) -> dict[str, Any]:
+    """Two-proportion z-test with the pooled variance, and Newcombe's interval of the difference (second - first)."""
+    shares = [k / m for k, m in zip(tumours, n, strict=True)]
+    pooled = sum(tumours) / sum(n)
+    error = float(np.sqrt(pooled * (1 - pooled) * (1 / n[0] + 1 / n[1])))
+    z = (shares[1] - shares[0]) / error if error else 0.0
+    (low_0, high_0), (low_1, high_1) = (wilson_interval(k, m) for k, m in zip(tumours, n, strict=True))
+    difference = shares[1] - shares[0]
+    return {
+        "difference": difference,
+        "interval": [
+            difference - float(np.hypot(shares[1] - low_1, high_0 - shares[0])),
+            difference + float(np.hypot(high_1 - shares[1], shares[0] - low_0)),
+        ],
+        "z": z,
+        "p": float(2 * stats.norm.sf(abs(z))),
+        "n": list(n),
+    }
+
+
+def matched(second: np.ndarray, labels: np.ndarray, limit: int, seed: int) -> np.ndarray:
+    """Indices, ascending, of patches of two splits with the same number of each label in both, `limit` in each at most.
+
+    Else a test between splits would find the share of tumour again. Patches without label (-1) count as one label.
+    """
+    places = {(k, side): np.flatnonzero((labels == k) & (second == side)) for k in np.unique(labels) for side in (0, 1)}
+    sizes = {k: min(len(places[k, 0]), len(places[k, 1])) for k in np.unique(labels)}
+    total = max(1, sum(sizes.values()))
+    rng = np.random.default_rng(seed)
+    taken = [rng.choice(mine, sizes[k] * min(limit, total) // total, replace=False) for (k, _), mine in places.items()]
+    return np.sort(np.concatenate(taken))
+
+
+def permuted_sides(units: np.ndarray, second: np.ndarray, permutations: int, seed: int) -> np.ndarray:
+    """Sides 0/1 (N, 1 + permutations): the true ones, then those of units dealt to the two splits at random.
+
+    A permutation keeps the number of units of each side, not that of patches.
+    """
+    _, first, number = np.unique(units, return_index=True, return_inverse=True)
+    of_unit, rng = second[first], np.random.default_rng(seed)
+    columns = [of_unit, *(of_unit[rng.permutation(len(of_unit))] for _ in range(permutations))]
+    return np.stack(columns, axis=1)[number]
+
+
+def unit_folds(units: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """Fold (N,) of each patch: whole units, large ones first, dealt without a look at the sides."""
+    _, number = np.unique(units, return_inverse=True)
+    size = np.bincount(number)
+    order = np.lexsort((np.random.default_rng(seed).permutation(len(size)), -size))
+    fold = np.empty(len(size), np.int64)
+    fold[order] = np.arange(len(size)) % folds
+    return fold[number]
+
+
+def ridge_scores(features: np.ndarray, sides: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """Out-of-fold scores (N,P) of least squares with a ridge, for every column of sides (N,P) at once.
+
+    One factorisation a fold serves all permutations: that is why it is not the logistic regression.
+    """
+    scores = np.empty(sides.shape)
+    with threadpool_limits(1):
+        for k in np.unique(fold):
+            train, held = fold != k, fold == k
+            mean, spread = features[train].mean(axis=0), features[train].std(axis=0)
+            scale = np.where(spread > 0, spread, 1.0)
+            known, new = (features[train] - mean) / scale, (features[held] - mean) / scale
+            target = sides[train] - sides[train].mean(axis=0)
+            weights = np.linalg.solve(known.T @ known + RIDGE * np.eye(known.shape[1]), known.T @ target)
+            # The mean of a fold is no evidence for a side: where a slide is held out, it would count against its split.
+            scores[held] = new @ weights
+    return scores
+
+
+def areas(sides: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """ROC-AUC of every column, by mid-ranks; .5 where a side is empty."""
+    positives = sides.sum(axis=0)
+    negatives = len(sides) - positives
+    ranks = stats.rankdata(scores, axis=0)
+    sums = np.where(sides == 1, ranks, 0.0).sum(axis=0)
+    pairs = positives * negatives
+    return np.where(pairs > 0, (sums - positives * (positives + 1) / 2) / np.maximum(pairs, 1), 0.5)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two splits: what is compared, features (N,F) and sides 0/1 (N, 1 + permutations), the true one first."""
+
+    features: np.ndarray
+    sides: np.ndarray
+    fold: np.ndarray
+
+    def two_sample(self) -> dict[str, Any]:
+        """ROC-AUC with which a model out of fold tells the splits apart, against its null distribution."""
+        areas_ = areas(self.sides, ridge_scores(self.features.astype(np.float64), self.sides, self.fold))
+        null = areas_[1:]
+        return {
+            "roc_auc": float(areas_[0]),
+            "p": float((1 + np.sum(null >= areas_[0])) / (1 + len(null))),
+            "permutations": len(null),
+            "null_mean": float(null.mean()),
+            "null_quantile_95": float(np.quantile(null, 0.95)),
+            "null": np.round(null, 4).tolist(),
+        }
+
+    def named_features(self) -> list[dict[str, Any]]:
+        """Of each named property the standardised mean difference (second - first), KS, and two p-values.
+
+        `p` is that of the property alone, `p_all` holds for all of them together: how often a permutation has any
+        difference as large (Westfall and Young 1993).
+        """
+        values = summaries(self.features)
+        spread = values.std(axis=0)
+        standard = (values - values.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+        ones = self.sides.sum(axis=0)
+        with threadpool_limits(1):
+            in_second = standard.T @ self.sides / np.maximum(ones, 1)
+            in_first = standard.T @ (1 - self.sides) / np.maximum(len(standard) - ones, 1)
+        difference = in_second - in_first
+        size, largest = np.abs(difference), np.abs(difference[:, 1:]).max(axis=0)
+        first, second = (values[self.sides[:, 0] == side] for side in (0, 1))
+        return [
+            {
+                "feature": name,
+                "difference_sd": float(difference[i, 0]),
+                "mean_bins": [float(first[:, i].mean()), float(second[:, i].mean())],
+                "ks": float(stats.ks_2samp(first[:, i], second[:, i]).statistic),
+                "p": float((1 + np.sum(size[i, 1:] >= size[i, 0])) / (1 + len(largest))),
+                "p_all": float((1 + np.sum(largest >= size[i, 0])) / (1 + len(largest))),
+            }
+            for i, (name, _) in enumerate(KINDS)
+        ]

@@ -1,0 +1,284 @@
+"""One streaming pass over all patches: what the audits of leakage and poison need to know of each of them.
+
+A survey is a folder: patches.npz with an entry a patch (the splits one after the other, in the order of FILE_SPLITS)
+and anchors-*.bin. An anchor is a textured window of 8x8 pixels that its own content selects: one window in 16, by its
+hash, wherever it stands. So two patches that show the same tissue select the same windows, at any offset between them,
+and an index of anchors finds them without comparing patches. The idea is that of content-defined chunking (Manber 1994,
+"Finding similar files in a large file system"). The hash is a polynomial in two directions, built by doubling.
+"""
+
+import hashlib
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from pcam.audits import as_uint8, look
+from pcam.blocks import map_blocks
+from pcam.facts import FILE_SPLITS, PATCH_SHAPE
+from pcam.files import InputError
+from pcam.hdf5 import PatchReader
+
+SIDE = PATCH_SHAPE[0]
+CELL_PX = 12  # side of the cells whose sums describe a patch coarsely
+CELLS = SIDE // CELL_PX
+WINDOW_PX = 8  # side of an anchor's window
+PLACES = SIDE - WINDOW_PX + 1  # windows along one side of a patch
+# Share of windows that become anchors. The smallest overlap asked for, 16x16 pixels, holds 81 windows: 1 in 16 leaves
+# it without an anchor in (15/16)^81 = 0.5 % of cases, and a shift of 80 pixels along one axis alone practically never.
+ANCHOR_SHARE = 16
+BUCKETS = 16  # files of anchors, by hash: one is sorted in memory at a time
+PLACE_BITS = 13  # 89 * 89 places of a window
+# Mean step of grey (0..255) between neighbouring pixels that a window needs to tell one place from another: glass
+# repeats. See tests/test_leakage.py for what stands on either side.
+TEXTURE_STEP = 2.0
+TOGETHER = 8  # patches in the processor's cache at a time
+BLOCK = 512  # patches a task reads
+
+# Odd constants of well-mixing hashes (golden ratio, xxHash, MurmurHash3-like); any would serve, all is verified later.
+_X, _Y, _MIX = 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0xD6E8FEB86659FD93
+_WORD = 2**64
+
+
+@dataclass(frozen=True)
+class Patches:
+    """What the survey keeps of each patch, N of them.
+
+    finite, lossless, uniform: (N,) bool, every value finite; uint8 holds the values; one colour all over.
+    low, high: (N,) float64, extremes of the finite values, NaN where there is none.
+    digest: (N,2) uint64, 128 bits of sha256 of the content (uint8, or float32 where uint8 cannot hold it).
+    invariant: (N,) uint64, equal for patches whose pixels are the same in another order.
+    cells: (N,8,8,3) uint16, sum of each channel in each cell of 12x12 pixels.
+    steps: (N,2) float32, mean step of grey (0..255) to the pixel 1 and 4 to the right.
+    flat: (N,) uint16, windows of 8x8 pixels that have one colour.
+    """
+
+    finite: np.ndarray
+    lossless: np.ndarray
+    uniform: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    digest: np.ndarray
+    invariant: np.ndarray
+    cells: np.ndarray
+    steps: np.ndarray
+    flat: np.ndarray
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A survey at hand: its folder, the number of patches of each split, and what it keeps of them."""
+
+    folder: Path
+    sizes: tuple[int, ...]
+    patches: Patches
+
+    def __len__(self) -> int:
+        return sum(self.sizes)
+
+    @property
+    def split(self) -> np.ndarray:
+        """(N,) 0, 1, 2 for train, valid, test."""
+        return np.repeat(np.arange(len(self.sizes)), self.sizes)
+
+    @property
+    def row(self) -> np.ndarray:
+        """(N,) row of each patch in its file."""
+        return np.concatenate([np.arange(size) for size in self.sizes])
+
+    @property
+    def patch_bits(self) -> int:
+        return len(self).bit_length()
+
+
+def read_anchors(folder: str | Path, bucket: int) -> np.ndarray:
+    """One bucket's anchors, uint64, unsorted: hash, patch, place (row-major among 89x89), from high bits to low."""
+    return np.fromfile(Path(folder) / f"anchors-{bucket:02d}.bin", np.uint64)
+
+
+def packed(small: np.ndarray) -> np.ndarray:
+    """Patches (n,96,96,3) uint8 as one uint64 a pixel, (n,96,96)."""
+    pixels = small[..., 0].astype(np.uint64)
+    pixels |= small[..., 1].astype(np.uint64) << np.uint64(8)
+    pixels |= small[..., 2].astype(np.uint64) << np.uint64(16)
+    return pixels
+
+
+def grey_sums(small: np.ndarray) -> np.ndarray:
+    """Sum of the three channels, (n,96,96) int16."""
+    grey = small[..., 0].astype(np.int16)
+    grey += small[..., 1]
+    grey += small[..., 2]
+    return grey
+
+
+def window_hashes(pixels: np.ndarray, side: int) -> np.ndarray:
+    """Hash of each side x side window, side a power of two: (n,h,w) uint64 gives (n,h-side+1,w-side+1)."""
+    out, step = pixels, 1
+    while step < side:
+        out = out[:, :, :-step] * np.uint64(pow(_X, step, _WORD)) + out[:, :, step:]
+        step *= 2
+    step = 1
+    while step < side:
+        out = out[:, :-step] * np.uint64(pow(_Y, step, _WORD)) + out[:, step:]
+        step *= 2
+    return np.asarray(out * np.uint64(_MIX))
+
+
+def window_sums(values: np.ndarray, side: int) -> np.ndarray:
+    """Sum of each side x side window, side a power of two; in the dtype of `values`."""
+    out, step = values, 1
+    while step < side:
+        out, step = out[:, :, :-step] + out[:, :, step:], 2 * step
+    step = 1
+    while step < side:
+        out, step = out[:, :-step] + out[:, step:], 2 * step
+    return np.asarray(out)
+
+
+def flat_windows(pixels: np.ndarray, side: int) -> np.ndarray:
+    """Which side x side windows have one colour, side at least 2: (n,h,w) gives (n,h-side+1,w-side+1) bool."""
+    across, down = pixels[:, :, 1:] == pixels[:, :, :-1], pixels[:, 1:] == pixels[:, :-1]
+    out = across[:, :-1] & across[:, 1:] & down[:, :, :-1]
+    width = 1  # of the window of 2x2 squares seen so far; the last step overlaps where side - 1 is no power of two
+    while width < side - 1:
+        step = min(width, side - 1 - width)
+        out = out[:, :, :-step] & out[:, :, step:]
+        out, width = out[:, :-step] & out[:, step:], width + step
+    return np.asarray(out)
+
+
+def order_free(pixels: np.ndarray) -> np.ndarray:
+    """A hash of each patch's pixels whatever their order: (n,96,96) uint64 gives (n,)."""
+    mixed = pixels * np.uint64(_X)
+    mixed ^= mixed >> np.uint64(31)
+    mixed *= np.uint64(_MIX)
+    mixed ^= mixed >> np.uint64(29)
+    return np.asarray(mixed.sum(axis=(1, 2), dtype=np.uint64))
+
+
+def cell_sums(small: np.ndarray) -> np.ndarray:
+    """Sum of each channel over cells of 12x12 pixels, (n,8,8,3) uint16: at most 144 * 255 = 36,720."""
+    rows = small.reshape(len(small), CELLS, CELL_PX, -1).sum(axis=2, dtype=np.uint16)
+    return np.asarray(rows.reshape(len(small), CELLS, CELLS, CELL_PX, 3).sum(axis=3, dtype=np.uint16))
+
+
+def select_anchors(pixels: np.ndarray, grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Anchors of some patches: (k,) uint64 hashes and (k,) flat indices into (n,89,89)."""
+    hashes = window_hashes(pixels, WINDOW_PX).ravel()
+    at = np.flatnonzero(hashes < np.uint64(_WORD // ANCHOR_SHARE))
+    step = np.abs(grey[:, :-1, 1:] - grey[:, :-1, :-1])
+    step += np.abs(grey[:, 1:, :-1] - grey[:, :-1, :-1])
+    np.minimum(step, 511, out=step)  # 64 of them fit int16
+    # The 7x7 steps that lie within a window, those of its middle counted twice: two boxes of 4 a direction.
+    inside = window_sums(step, 4)
+    inside = inside[:, :, :-3] + inside[:, :, 3:]
+    inside = inside[:, :-3] + inside[:, 3:]
+    textured = inside.ravel()[at] >= TEXTURE_STEP * 3 * 2 * 64
+    return hashes[at[textured]], at[textured]
+
+
+def survey_block(path: str, start: int, stop: int) -> dict[str, np.ndarray]:
+    """Survey rows start..stop-1 of one x file: the fields of Patches, and its anchors (hash, patch, place)."""
+    with PatchReader(path) as reader:
+        stored = reader.read(start, stop)
+    seen = look(stored)
+    small, lossless = as_uint8(stored, seen)
+    parts: list[tuple[np.ndarray, ...]] = []
+    digests = [
+        hashlib.sha256(small[i] if lossless[i] else stored[i].astype(np.float32)).digest()[:16]
+        for i in range(len(stored))
+    ]
+    for first in range(0, len(small), TOGETHER):
+        some = small[first : first + TOGETHER]
+        pixels, grey = packed(some), grey_sums(some)
+        hashes, at = select_anchors(pixels, grey)
+        patch, place = np.divmod(at, PLACES * PLACES)
+        fits = lossless[first : first + TOGETHER][patch]
+        steps = [np.abs(grey[:, :, far:] - grey[:, :, :-far]).mean(axis=(1, 2)) / 3 for far in (1, 4)]
+        parts.append(
+            (
+                order_free(pixels),
+                cell_sums(some),
+                np.stack(steps, axis=1).astype(np.float32),
+                flat_windows(pixels, WINDOW_PX).sum(axis=(1, 2)).astype(np.uint16),
+                hashes[fits],
+                (patch[fits] + first).astype(np.uint32),
+                place[fits].astype(np.uint16),
+            )
+        )
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    names = ("invariant", "cells", "steps", "flat", "hash", "patch", "place")
+    return {
+        "finite": seen.finite,
+        "lossless": lossless,
+        "uniform": seen.uniform,
+        "low": seen.low,
+        "high": seen.high,
+        "digest": np.frombuffer(b"".join(digests), np.uint64).reshape(-1, 2),
+        **dict(zip(names, columns, strict=True)),
+    }
+
+
+def survey_splits(x_files: Mapping[str, str], folder: str | Path, *, processes: int) -> Survey:
+    """Survey all splits into `folder`, which appears when all is written. The result does not depend on `processes`.
+
+    Raises: InputError when a file is missing or damaged.
+    """
+    total = count_patches(x_files)
+    target = Path(folder)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    kept: dict[str, list[np.ndarray]] = {field.name: [] for field in fields(Patches)}
+    sizes = dict.fromkeys(FILE_SPLITS, 0)
+    patch_bits = total.bit_length()
+    try:
+        with_buckets = [(work / f"anchors-{bucket:02d}.bin").open("wb") for bucket in range(BUCKETS)]
+        for split, _, found in map_blocks(
+            survey_block, {s: x_files[s] for s in FILE_SPLITS}, processes=processes, block=BLOCK
+        ):
+            before = np.uint64(sum(sizes.values()))
+            # An anchor's hash lies below 2**60: the next four bits choose the bucket, those after them the rest.
+            bucket = found["hash"] >> np.uint64(56)
+            rest = found["hash"] << np.uint64(8) >> np.uint64(PLACE_BITS + patch_bits)
+            key = (rest << np.uint64(patch_bits)) | (found["patch"].astype(np.uint64) + before)
+            key = (key << np.uint64(PLACE_BITS)) | found["place"].astype(np.uint64)
+            for number, handle in enumerate(with_buckets):
+                key[bucket == number].tofile(handle)
+            for name, column in kept.items():
+                column.append(found[name])
+            sizes[split] += len(found["finite"])
+        for handle in with_buckets:
+            handle.close()
+        arrays = {name: np.concatenate(column) for name, column in kept.items()}
+        np.savez(work / "patches.npz", sizes=np.array(list(sizes.values())), **arrays)
+        shutil.rmtree(target, ignore_errors=True)
+        work.rename(target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return Survey(target, tuple(sizes.values()), Patches(**arrays))
+
+
+def count_patches(x_files: Mapping[str, str]) -> int:
+    """Patches of all splits together."""
+    total = 0
+    for path in x_files.values():
+        with PatchReader(path) as reader:
+            total += len(reader)
+    return total
+
+
+def open_survey(folder: str | Path) -> Survey:
+    """A survey that was written before. Raises: InputError when it is missing or damaged."""
+    path = Path(folder) / "patches.npz"
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = dict(stored)
+        sizes = tuple(arrays.pop("sizes").tolist())
+        return Survey(Path(folder), sizes, Patches(**arrays))
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: not a survey ({error}); rebuild it with rule survey_patches") from None
