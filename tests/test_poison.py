@@ -180,9 +180,9 @@ def test_shared_tissue_and_copies_are_no_stamps(data: Data) -> None:
     assert data.rows("poison", "trigger") == set()
 
 
-def test_a_block_in_three_patches_is_no_stamp_yet(data: Data) -> None:
+def test_a_block_in_two_patches_is_no_stamp_yet(data: Data) -> None:
     x = stained(60, 8)
-    x[[3, 9, 21], 40:50, 40:50] = NOISE[:10, :10]
+    x[[3, 21], 40:50, 40:50] = NOISE[:10, :10]
     in_train(data, x)
     assert data.rows("poison", "trigger") == set()
 

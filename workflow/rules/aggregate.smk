@@ -1,5 +1,5 @@
-# Reads: predictions, sidecars and histories of every run; the stores of train, valid and test.
-# Writes: results/aggregate/ (seeds, baselines) and results/tracking/ (MLflow).
+# Reads: predictions, sidecars and histories of every run; the stores of train, valid and test; the leaking rows.
+# Writes: results/aggregate/ (seeds, leaking rows, baselines) and results/tracking/ (MLflow).
 RUNS = [(variant, seed) for variant in VARIANTS for seed in SEEDS]
 TRAIN_DIRS = [f"results/train/{variant}/seed-{seed}" for variant, seed in RUNS]
 SEARCH_DIRS = [f"results/search/round-{r}/trial-{t}" for r, t in TRIALS]
@@ -40,6 +40,35 @@ rule aggregate_seeds:
         beta=settings.threshold.beta,
     script:
         "../scripts/aggregate_seeds.py"
+
+
+rule compare_leaking_rows:
+    """ROC-AUC on test with and without the rows that leak into train or valid, for every variant."""
+    input:
+        test=[
+            f"results/predict/{variant}/seed-{seed}/test.csv" for variant, seed in RUNS
+        ],
+        leakage="results/audit/leakage_rows.csv",
+        splits="results/splits/splits.json",
+    output:
+        report(
+            "results/aggregate/leaking_rows.json",
+            category="Aggregate",
+            caption="../report/compare_leaking_rows.rst",
+            labels={"result": "leaking rows"},
+        ),
+    log:
+        "results/logs/compare_leaking_rows.log",
+    benchmark:
+        "results/benchmarks/compare_leaking_rows.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        code=code_digest("compare_leaking_rows"),
+        variants=VARIANTS,
+        seeds=SEEDS,
+    script:
+        "../scripts/compare_leaking_rows.py"
 
 
 rule fit_baselines:

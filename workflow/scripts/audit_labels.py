@@ -6,19 +6,19 @@ Writes: findings of kind label_suspect, what they rest on and what planted flips
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from pcam.audits import findings
-from pcam.cases import Cases, read_cases
+from pcam.cases import read_cases
 from pcam.cheap_model import FIT_LIMIT, INVERSE_REGULARISATION
 from pcam.facts import CLASSES, FILE_SPLITS
 from pcam.features import FEATURES
 from pcam.files import write_csv, write_json
 from pcam.labels import (
+    TOGETHER,
     cut_offs,
-    judge_split,
+    judge_splits,
     level_of_test,
     logits_out_of_fold,
     score_plantings,
@@ -31,21 +31,6 @@ from pcam.stage import run_stage
 
 KIND = "label_suspect"
 COLUMNS = ("split", "row", "kind", "score")
-
-
-def judge_splits(cases: Cases, logits: np.ndarray | None, settings: LabelSettings) -> dict[str, dict[str, Any]]:
-    """Verdict on each split; `cases` hold the labelled ones alone."""
-    judged: dict[str, dict[str, Any]] = {}
-    for k, split in enumerate(FILE_SPLITS):
-        mine = cases.split == k
-        if cases.labels[split] is None:
-            judged[split] = {"verdict": "unlabelled", "reason": "the file holds no labels", "n": 0, "classes": {}}
-        else:
-            level = level_of_test(cases, settings)
-            own = None if logits is None else logits[mine]
-            judged[split] = judge_split(cases.label[mine], own, settings.least_rate, level)
-        judged[split]["excluded"] = cases.excluded[split]
-    return judged
 
 
 def audit_labels(
@@ -65,24 +50,24 @@ def audit_labels(
     every = read_cases(y_files, meta_files, feature_files, leakage_path, broken_paths)
     cases = every.chosen(every.label >= 0)
     logits = logits_out_of_fold(cases, cases.label, settings)
-    judged = judge_splits(cases, logits, settings)
+    judged, together = judge_splits(cases, logits, settings)
     planted = [] if logits is None else [score_plantings(cases, rate, settings) for rate in settings.rates]
     score = np.zeros(len(cases.label)) if logits is None else suspicion(cases.label, logits)
     candidate = np.zeros(len(cases.label), bool) if logits is None else suspects(cases.label, logits)
 
     found, suspect = [], np.zeros(len(cases.label), bool)
     for k, split in enumerate(FILE_SPLITS):
-        known = cases.labels[split]
         for label, entry in judged[split]["classes"].items():
             mine = candidate & (cases.split == k) & (cases.label == int(label))
             suspect |= mine & entry["claimed"]
-            entry |= {"candidates": int(mine.sum()), "smallest_rate_seen": smallest_rate(planted, split, label)}
+            entry["candidates"] = int(mine.sum())
+        known = cases.labels[split]
         if known is not None:
             rows = cases.row[suspect & (cases.split == k)]
-            found += [
-                {**each, "verdict": judged[split]["verdict"]}
-                for each in findings(KIND, split, rows, known, len(known), rows_listed)
-            ]
+            own = findings(KIND, split, rows, known, len(known), rows_listed)
+            found += [{**each, "verdict": judged[split]["verdict"]} for each in own]
+    for name, entry in {**judged, TOGETHER: together}.items():
+        entry["smallest_rate_seen"] = smallest_rate(planted, name)
     listed = np.argsort(-score, kind="stable")[: rows_listed if logits is not None else 0]
     document = {
         "provenance": provenance,
@@ -98,10 +83,11 @@ def audit_labels(
             "level": settings.level,
             "level_of_one_test": level_of_test(cases, settings),
             "least_rate": settings.least_rate,
-            "smallest_rate_seen": "least planted rate at which every planting led to the claim",
+            "smallest_rate_seen": "least planted rate from which on every planting led to the claim",
         },
         "cut_off": None if logits is None else dict(zip(map(str, CLASSES), cut_offs(cases.label, logits), strict=True)),
         "splits": judged,
+        "together": together,
         "planted": planted,
         "most_suspicious": [
             {

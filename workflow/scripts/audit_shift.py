@@ -16,7 +16,7 @@ from pcam.facts import COURSE_LABEL_COUNTS, FILE_SPLITS, LABEL_COUNTS, hospital_
 from pcam.files import write_json
 from pcam.metrics import wilson_interval
 from pcam.settings import ShiftSettings, from_mapping
-from pcam.shift import Comparison, compare_shares, matched, permuted_sides, unit_folds
+from pcam.shift import compare_shares, compare_splits
 from pcam.stage import run_stage
 
 PAIRS = tuple(combinations(range(len(FILE_SPLITS)), 2))
@@ -41,38 +41,6 @@ def share_of_tumour(split: str, labels: np.ndarray | None) -> dict[str, Any] | N
         "interval": list(wilson_interval(tumours, n)),
         "counts_equal": same,
     }
-
-
-def compare_splits(cases: Cases, one: int, other: int, settings: ShiftSettings) -> dict[str, Any]:
-    """Covariates of two splits, on patches matched by label; p is None where units are too few to tell."""
-    mine = (cases.split == one) | (cases.split == other)
-    low = np.full(cases.unit.max() + 1, len(FILE_SPLITS))
-    high = np.full(cases.unit.max() + 1, -1)
-    np.minimum.at(low, cases.unit[mine], cases.split[mine])
-    np.maximum.at(high, cases.unit[mine], cases.split[mine])
-    shared = mine & (low[cases.unit] != high[cases.unit])
-    pool = cases.chosen(mine & ~shared)
-    second = (pool.split == other).astype(np.int64)
-    labelled = all(cases.labels[FILE_SPLITS[k]] is not None for k in (one, other))
-    labels = pool.label if labelled else np.full(len(second), -1)
-    taken = matched(second, labels, settings.patches, settings.seed)
-    units, sides = pool.unit[taken], second[taken]
-    counts = [len(np.unique(units[sides == side])) for side in (0, 1)]
-    entry: dict[str, Any] = {
-        "splits": [FILE_SPLITS[one], FILE_SPLITS[other]],
-        "n": [int((sides == side).sum()) for side in (0, 1)],
-        "units": counts,
-        "left_out_in_both": int(shared.sum()),
-        "matched_on_label": labelled,
-    }
-    if min(counts) < 2:
-        return {**entry, "two_sample": None, "features": [], "reason": "fewer than two units on a side"}
-    comparison = Comparison(
-        pool.features[taken],
-        permuted_sides(units, sides, settings.permutations, settings.seed),
-        unit_folds(units, settings.folds, settings.seed),
-    )
-    return {**entry, "two_sample": comparison.two_sample(), "features": comparison.named_features(), "reason": None}
 
 
 def finding(kind: str, splits: list[str], n: list[int], p: float | None, level: float, effect: float | None) -> dict:

@@ -76,9 +76,9 @@ def cross_validate(
     usable = len(first) // settings.seeds
     if reason is None and usable < 2:
         reason = "fewer than two folds hold both classes"
-    table = {
-        name: np.array([fit[name] for fit in first]).reshape(usable, settings.seeds) for name in ("roc_auc", "error")
-    }
+    areas, errors = (
+        np.array([fit[name] for fit in first]).reshape(usable, settings.seeds) for name in ("roc_auc", "error")
+    )
     by_partition = [
         float(np.mean([fit["roc_auc"] for fit in whole if fit["partition"] == p and fit["seed"] == 0]))
         for p in range(settings.partitions if reason is None else 0)

@@ -16,8 +16,8 @@ from pcam.hdf5 import read_labels
 class Cases:
     """Sound patches of all splits in order of split and row, one entry each.
 
-    split: 0, 1, 2 for train, valid, test.  label: 0, 1, or -1 when unknown.  slide: "" when unknown.
-    unit: number of what shares tissue or slide.  features: float32 (N,F).
+    split: 0, 1, 2 for train, valid, test.  label: 0, 1, or -1 when unknown.  slide, group: "" when unknown or none.
+    unit: number of what shares slide or tissue, also in chains.  features: float32 (N,F).
     labels: every label of each split's file, None when it has none.  excluded: broken patches of each split.
     """
 
@@ -25,6 +25,7 @@ class Cases:
     row: np.ndarray
     label: np.ndarray
     slide: np.ndarray
+    group: np.ndarray
     unit: np.ndarray
     features: np.ndarray
     labels: dict[str, np.ndarray | None]
@@ -32,12 +33,14 @@ class Cases:
 
     def chosen(self, mask: np.ndarray) -> "Cases":
         """Some of the cases; what is told of the files stays."""
-        arrays = {name: getattr(self, name)[mask] for name in ("split", "row", "label", "slide", "unit", "features")}
+        arrays = {
+            name: getattr(self, name)[mask] for name in ("split", "row", "label", "slide", "group", "unit", "features")
+        }
         return replace(self, **arrays)
 
     @property
     def grouped_by(self) -> str:
-        """What a unit is, in words."""
+        """What keeps patches together, in words."""
         return "slide and leak group" if np.any(self.slide != "") else "leak group alone: no slide is known"
 
 
@@ -96,6 +99,7 @@ def read_cases(
         row[sound],
         label[sound],
         slide[sound],
+        group[sound],
         joined_units(slide[sound], group[sound]),
         kept,
         labels,

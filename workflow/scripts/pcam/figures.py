@@ -23,6 +23,7 @@ INK, GREY, FAINT = "#1a1a1a", "#767676", "#d9d9d9"
 MARKERS = ("o", "s", "^", "D", "v", "P")
 LABEL_STRIP_IN = 0.3  # height kept free at the foot for the data label
 PATCH_IN, PITCH_IN, ROW_IN, MARGIN_IN = 1.05, 1.2, 1.68, 0.15  # of a grid of patches
+PAIR_IN = 0.11  # by which the members of a pair stand nearer to each other
 
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -95,19 +96,29 @@ def show_patch(axes: Axes, patch: np.ndarray, below: str) -> None:
     axes.set_xlabel(below, fontsize=7.5, labelpad=2)
 
 
-def patch_grid(figure: Figure, rows: Sequence[tuple[str, Sequence[tuple[np.ndarray, str]]]]) -> None:
-    """Rows of patches, each patch with its line of text, each row with its heading; see grid_size_in.
+def patch_grid(
+    figure: Figure, rows: Sequence[tuple[str, Sequence[tuple[np.ndarray, str]]]], *, paired: bool = False
+) -> list[list[Axes]]:
+    """Rows of patches, each patch with its line of text, each row with its heading; see grid_size_in. Gives the axes.
 
-    Placed by hand, in inches: a layout engine would widen a column to the length of its heading.
+    Placed by hand, in inches: a layout engine would widen a column to the length of its heading. `paired`: every second
+    patch moves towards the one before it.
     """
     figure.set_layout_engine("none")
     width, height = figure.get_size_inches()
+    drawn: list[list[Axes]] = []
     for line, (heading, patches) in enumerate(rows):
         top = height - 0.1 - line * ROW_IN
         figure.text(MARGIN_IN / width, (top - 0.2) / height, heading, fontsize=10, weight="bold", va="bottom")
+        drawn.append([])
         for column, shown in enumerate(patches):
             left, bottom = MARGIN_IN + column * PITCH_IN, top - 0.26 - PATCH_IN
-            show_patch(figure.add_axes((left / width, bottom / height, PATCH_IN / width, PATCH_IN / height)), *shown)
+            if paired and column % 2:
+                left -= PAIR_IN
+            axes = figure.add_axes((left / width, bottom / height, PATCH_IN / width, PATCH_IN / height))
+            show_patch(axes, *shown)
+            drawn[-1].append(axes)
+    return drawn
 
 
 def grid_size_in(rows: int, columns: int) -> tuple[float, float]:

@@ -5,6 +5,7 @@ floor above chance means labels that are wrong however sure the model is. What i
 that are hard to tell look like errors of the model, and are not claimed.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,12 +21,11 @@ _BINS = 2000  # groups of neighbouring log odds the curve is fitted to: bounds t
 
 @dataclass(frozen=True)
 class Floor:
-    """Share of labels of one class among surely other patches: estimate, interval, and whether flips are claimed."""
+    """Share of labels of one class among patches that are surely of the other: estimate and 95 % interval."""
 
     rate: float
     low: float
     high: float
-    claimed: bool
 
 
 class FloorCurve:
@@ -52,36 +52,41 @@ class FloorCurve:
             [by_argument @ self.logits, by_argument.sum(), -(by_p @ rising), by_p @ (1 - rising)]
         )
 
-    def _fit(self, fixed: dict[int, float]) -> tuple[float, np.ndarray]:
-        """Least loss and floors with some floors fixed, from three starts: the surface may have several hollows."""
-        bounds = [(0.0, 50.0), (-50.0, 50.0), *((fixed.get(c, 0.0), fixed.get(c, HIGHEST_FLOOR)) for c in CLASSES)]
+    def _fit(self, within: Mapping[int, tuple[float, float]]) -> tuple[float, np.ndarray]:
+        """Least loss and its floors, some held within bounds, from three starts: there may be several hollows."""
+        limits = [within.get(label, (0.0, HIGHEST_FLOOR)) for label in CLASSES]
         tried = []
         for start in (0.0, 0.05, 0.2):
-            floors = [fixed.get(c, start) for c in CLASSES]
-            found = minimize(self._loss, [1.0, 0.0, *floors], jac=True, method="L-BFGS-B", bounds=bounds)
+            first = [1.0, 0.0, *(float(np.clip(start, low, high)) for low, high in limits)]
+            bounds = [(0.0, 50.0), (-50.0, 50.0), *limits]
+            found = minimize(self._loss, first, jac=True, method="L-BFGS-B", bounds=bounds)
             tried.append((float(found.fun), found.x[2:]))
         return min(tried, key=lambda each: each[0])
 
-    def deviance(self, label: int, floor: float) -> float:
-        """Twice the loss of likelihood when the floor of this label is held at `floor`."""
-        return max(0.0, 2 * (self._fit({label: floor})[0] - self.best))
+    def deviance(self, within: Mapping[int, tuple[float, float]]) -> float:
+        """Twice the log-likelihood lost when floors are held within bounds."""
+        return max(0.0, 2 * (self._fit(within)[0] - self.best))
 
-    def crossing(self, label: int, limit: float, inside: float, outside: float) -> float:
-        """Where the deviance reaches `limit` between a floor inside the interval and a bound, to .0005."""
-        if self.deviance(label, outside) <= limit:
-            return outside
-        while abs(outside - inside) > 0.0005:
-            middle = (inside + outside) / 2
-            inside, outside = (middle, outside) if self.deviance(label, middle) <= limit else (inside, middle)
-        return inside
+    def claimed(self, least: float, level: float) -> bool:
+        """Whether a floor is above `least`: likelihood-ratio test at `level`.
 
-    def claimed(self, label: int, least: float, level: float) -> bool:
-        """Whether the floor of this label is above `least`: a one-sided likelihood-ratio test at `level`."""
-        limit = float(stats.chi2.ppf(1 - 2 * level, 1))
-        return bool(self.floors[label] > least and self.deviance(label, least) > limit)
+        The limit is that of two degrees of freedom, more than two one-sided floors cost: patches of one slide resemble
+        each other, which no likelihood of single patches knows.
+        """
+        limit = float(stats.chi2.ppf(1 - level, len(CLASSES)))
+        return self.deviance({label: (0.0, least) for label in CLASSES}) > limit
 
-    def floor(self, label: int, least: float, level: float) -> Floor:
-        """Estimate and 95 % profile-likelihood interval."""
+    def floor(self, label: int) -> Floor:
+        """Estimate and 95 % profile-likelihood interval, to .0005, of the floor of one label."""
         limit, rate = float(stats.chi2.ppf(0.95, 1)), float(self.floors[label])
-        low, high = (self.crossing(label, limit, rate, bound) for bound in (0.0, HIGHEST_FLOOR))
-        return Floor(rate, low, high, self.claimed(label, least, level))
+        ends = []
+        for outside in (0.0, HIGHEST_FLOOR):
+            inside = rate
+            if self.deviance({label: (outside, outside)}) <= limit:
+                inside = outside
+            while abs(outside - inside) > 0.0005:
+                middle = (inside + outside) / 2
+                held = self.deviance({label: (middle, middle)}) <= limit
+                inside, outside = (middle, outside) if held else (inside, middle)
+            ends.append(inside)
+        return Floor(rate, *ends)

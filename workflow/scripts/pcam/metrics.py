@@ -45,8 +45,12 @@ def roc_auc(labels: np.ndarray, scores: np.ndarray) -> float | None:
     return float(sk.roc_auc_score(labels, scores)) if len(np.unique(labels)) == 2 else None
 
 
-def roc_auc_error(labels: np.ndarray, scores: np.ndarray) -> float | None:
-    """Standard error of the ROC-AUC on these patches (DeLong et al. 1988, by mid-ranks); None with < 2 of a class."""
+def roc_auc_influence(labels: np.ndarray, scores: np.ndarray) -> np.ndarray | None:
+    """What each patch adds to the ROC-AUC's error: the squares sum to its variance (DeLong et al. 1988, by mid-ranks).
+
+    Influences add up, over seeds as over subsets of the patches, which gives means and differences an error too. None
+    with < 2 of a class.
+    """
     positives, negatives = scores[labels == 1], scores[labels == 0]
     n_pos, n_neg = len(positives), len(negatives)
     if min(n_pos, n_neg) < 2:
@@ -54,17 +58,31 @@ def roc_auc_error(labels: np.ndarray, scores: np.ndarray) -> float | None:
     ranks = stats.rankdata(np.concatenate([positives, negatives]))
     placed_pos = (ranks[:n_pos] - stats.rankdata(positives)) / n_neg
     placed_neg = 1 - (ranks[n_pos:] - stats.rankdata(negatives)) / n_pos
-    return float(np.sqrt(np.var(placed_pos, ddof=1) / n_pos + np.var(placed_neg, ddof=1) / n_neg))
+    influence = np.zeros(len(labels))
+    for label, placed in ((1, placed_pos), (0, placed_neg)):
+        influence[labels == label] = (placed - placed.mean()) / np.sqrt(len(placed) * (len(placed) - 1))
+    return influence
 
 
-def roc_auc_interval(labels: np.ndarray, scores: np.ndarray, level: float = 0.95) -> tuple[float, float] | None:
-    """DeLong interval on the logit scale, so that it stays inside 0..1; None where it is undefined."""
-    area, error = roc_auc(labels, scores), roc_auc_error(labels, scores)
-    if area is None or error is None or not 0 < area < 1 or error == 0:
+def roc_auc_error(labels: np.ndarray, scores: np.ndarray) -> float | None:
+    """Standard error of the ROC-AUC on these patches (DeLong); None with < 2 of a class."""
+    influence = roc_auc_influence(labels, scores)
+    return None if influence is None else float(np.sqrt(np.sum(influence**2)))
+
+
+def logit_interval(area: float, error: float, level: float = 0.95) -> tuple[float, float] | None:
+    """Interval of an area on the logit scale, so that it stays inside 0..1; None where it is undefined."""
+    if not 0 < area < 1 or error == 0:
         return None
     z = float(stats.norm.ppf(0.5 + level / 2))
     centre, half = np.log(area / (1 - area)), z * error / (area * (1 - area))
     return float(1 / (1 + np.exp(half - centre))), float(1 / (1 + np.exp(-half - centre)))
+
+
+def roc_auc_interval(labels: np.ndarray, scores: np.ndarray, level: float = 0.95) -> tuple[float, float] | None:
+    """DeLong interval on the logit scale; None where it is undefined."""
+    area, error = roc_auc(labels, scores), roc_auc_error(labels, scores)
+    return None if area is None or error is None else logit_interval(area, error, level)
 
 
 def f_beta(labels: np.ndarray, decisions: np.ndarray, beta: float) -> float | None:

@@ -10,7 +10,7 @@ from scipy.stats import fisher_exact
 
 from pcam.blocks import in_order, patch_access
 from pcam.facts import FILE_SPLITS
-from pcam.rectangles import crisp_rectangles
+from pcam.rectangles import BLANKED_PX, crisp_rectangles
 from pcam.stamps import Stamp, find_stamps, mark_stamps
 from pcam.survey import CELL_PX, WINDOW_PX, Patches, Survey, packed
 
@@ -19,10 +19,11 @@ EXACT_KINDS = ("non_finite", "out_of_range", "blackout", "washout", "constant", 
 OUTLIER_KINDS = ("channel_swap", "blur_outlier", "intensity_outlier")
 POISON_KINDS = (*EXACT_KINDS, "trigger", *OUTLIER_KINDS)
 
-BLANKED_PX = 288  # smallest blanked rectangle told, a 32nd of the patch; both its sides have 8 pixels or more
-SWAP_ODDS = 12.0  # half the squared distance that a swap of channels must bring a patch nearer to the others
-OUTLIER = 7.0  # robust standard deviations
-# And the least distance that matters, where all patches are much alike: a factor of sharpness, levels of grey.
+# What makes an outlier, set on plantings into the embedded sample and into 2,000 real patches; score_audit measures what
+# that finds. Log odds of another order of channels; multiples of the distance from the median to the 5th or 95th
+# percentile; and the least distance that matters where all patches are alike: a factor of sharpness, grey levels.
+SWAP_ODDS = 6.0
+BLUR_BEYOND, INTENSITY_BEYOND = 2.5, 2.0
 BLUR_FACTOR, INTENSITY_STEP = 1.5, 20.0
 CONTRAST = 2.0  # mean step of grey over 4 pixels below which blur cannot be told
 SIGNIFICANT = 0.01  # level, after adjustment, at which damage is called dependent on the class
@@ -75,44 +76,53 @@ def partly_blanked(survey: Survey, x_files: Mapping[str, str], *, processes: int
     return out
 
 
-def robust_z(values: np.ndarray) -> np.ndarray:
-    """Distance from the median in robust standard deviations (1.4826 median absolute deviations)."""
-    middle = np.median(values)
-    return np.asarray((values - middle) / max(1.4826 * float(np.median(np.abs(values - middle))), 1e-9))
+def beyond(values: np.ndarray, side: int, factor: float) -> np.ndarray:
+    """Which values lie `factor` times as far from the median as the twentieth farthest out on that side (-1 or 1)."""
+    middle = float(np.median(values))
+    edge = float(np.quantile(values, 0.05 if side < 0 else 0.95))
+    return np.asarray((values - middle) * side > factor * abs(edge - middle))
 
 
-def swapped_channels(cells: np.ndarray) -> np.ndarray:
-    """Which patches, by their cells (n,8,8,3), look like the others only with their channels in another order.
+def colours(density: np.ndarray, order: tuple[int, ...]) -> np.ndarray:
+    """(n,9) mean, log spread and correlations of optical density (n,cells,3), with its channels in another order."""
+    turned = density[:, :, order]
+    mean = turned.mean(axis=1)
+    apart = turned - mean[:, None]
+    covariance = np.einsum("npi,npj->nij", apart, apart) / turned.shape[1]
+    spread = np.sqrt(np.maximum(np.diagonal(covariance, axis1=1, axis2=2), 1e-6))
+    cross = [covariance[:, i, j] / (spread[:, i] * spread[:, j]) for i, j in ((0, 1), (0, 2), (1, 2))]
+    return np.concatenate([mean, np.log(spread), np.stack(cross, axis=1)], axis=1)
 
-    Nine numbers describe a patch's colours: mean and covariance of optical density over its cells. A Gaussian is fitted
-    to all, without the tenth farthest from it, and the six orders of channels are compared by their distance.
+
+def swap_odds(density: np.ndarray) -> np.ndarray:
+    """(n,) log odds that some other order of the channels fits the patches better than the one they have.
+
+    A Gaussian is fitted to the colours of all, without the tenth that lies farthest from it.
     """
-    density = -np.log((cells.reshape(len(cells), -1, 3) / CELL_PX**2 + 1) / 256)
-    mean = density.mean(axis=1)
-    spread = density - mean[:, None]
-    covariance = np.einsum("npi,npj->nij", spread, spread) / density.shape[1]
-
-    def described(order: tuple[int, ...]) -> np.ndarray:
-        turned = covariance[:, order][:, :, order]
-        scale = np.sqrt(np.maximum(np.diagonal(turned, axis1=1, axis2=2), 1e-6))
-        cross = [turned[:, i, j] / (scale[:, i] * scale[:, j]) for i, j in ((0, 1), (0, 2), (1, 2))]
-        return np.concatenate([mean[:, order], np.log(scale), np.stack(cross, axis=1)], axis=1)
-
-    own = described((0, 1, 2))
+    own = colours(density, (0, 1, 2))
     kept = np.ones(len(own), bool)
     for _ in range(3):
         centre, inverse = own[kept].mean(axis=0), np.linalg.pinv(np.cov(own[kept].T))
         distance = np.einsum("ni,ij,nj->n", own - centre, inverse, own - centre)
         kept = distance <= np.quantile(distance, 0.9)
-    best = np.min(
-        [
-            np.einsum("ni,ij,nj->n", described(order) - centre, inverse, described(order) - centre)
-            for order in permutations(range(3))
-            if order != (0, 1, 2)
-        ],
-        axis=0,
-    )
-    return np.asarray((distance - best) / 2 >= SWAP_ODDS)
+    orders = [order for order in permutations(range(3)) if order != (0, 1, 2)]
+    others = [colours(density, order) - centre for order in orders]
+    best = np.min([np.einsum("ni,ij,nj->n", other, inverse, other) for other in others], axis=0)
+    return np.asarray((distance - best) / 2)
+
+
+def swapped_channels(cells: np.ndarray) -> np.ndarray:
+    """Which patches, by their cells (n,8,8,3), look like the others only with their channels in another order.
+
+    Each quarter must say so as well: a stamp or a strange part makes one of them odd, and not all.
+    """
+    density = -np.log((cells / CELL_PX**2 + 1) / 256)
+    half = cells.shape[1] // 2
+    odd = swap_odds(density.reshape(len(cells), -1, 3)) >= SWAP_ODDS
+    for rows in (slice(None, half), slice(half, None)):
+        for columns in (slice(None, half), slice(half, None)):
+            odd &= swap_odds(density[:, rows, columns].reshape(len(cells), -1, 3)) > 0
+    return np.asarray(odd)
 
 
 def outliers(patches: Patches, usable: np.ndarray) -> dict[str, np.ndarray]:
@@ -121,16 +131,14 @@ def outliers(patches: Patches, usable: np.ndarray) -> dict[str, np.ndarray]:
     flags = {kind: np.zeros(len(usable), bool) for kind in OUTLIER_KINDS}
     if len(at) < 30:  # too few to say what is usual
         return flags
-    near, far = patches.steps[at].T.astype(np.float64)
-    tells = far >= CONTRAST
-    sharpness = np.log((near[tells] + 0.05) / (far[tells] + 0.05))
-    flags["blur_outlier"][at[tells]] = (robust_z(sharpness) < -OUTLIER) & (
-        sharpness < np.median(sharpness) - np.log(BLUR_FACTOR)
-    )
+    curvature, step = patches.detail[at].T.astype(np.float64)
+    tells = step >= CONTRAST
+    sharpness = np.log((curvature[tells] + 0.05) / (step[tells] + 0.05))
+    weaker = sharpness < np.median(sharpness) - np.log(BLUR_FACTOR)
+    flags["blur_outlier"][at[tells]] = beyond(sharpness, -1, BLUR_BEYOND) & weaker
     grey = patches.cells[at].reshape(len(at), -1).mean(axis=1) / CELL_PX**2
-    flags["intensity_outlier"][at] = (np.abs(robust_z(grey)) > OUTLIER) & (
-        np.abs(grey - np.median(grey)) > INTENSITY_STEP
-    )
+    far = np.abs(grey - np.median(grey)) > INTENSITY_STEP
+    flags["intensity_outlier"][at] = far & (beyond(grey, -1, INTENSITY_BEYOND) | beyond(grey, 1, INTENSITY_BEYOND))
     flags["channel_swap"][at] = swapped_channels(patches.cells[at])
     return flags
 

@@ -8,6 +8,8 @@ from pcam.survey import flat_windows
 # Share of the pixels around a rectangle that must differ from it by 8 grey levels or more. Glass holds squares of one
 # colour as well, 8x8 in JPEG blocks, but beyond their edge it goes on in nearly the same colour.
 EDGE_SHARE, EDGE_STEP = 0.5, 3 * 8
+# Smallest rectangle that is called blanked, a 32nd of the patch, both sides of 8 pixels or more; a stamp is smaller.
+BLANKED_PX = 288
 
 
 def channel_sums(pixels: np.ndarray) -> np.ndarray:

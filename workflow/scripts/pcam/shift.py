@@ -11,8 +11,11 @@ import numpy as np
 from scipy import stats
 from threadpoolctl import threadpool_limits
 
+from pcam.cases import Cases
+from pcam.facts import FILE_SPLITS
 from pcam.features import KINDS, summaries
 from pcam.metrics import wilson_interval
+from pcam.settings import ShiftSettings
 
 RIDGE = 30.0  # added to the sums of squares of standardised features: steadies folds with few patches
 
@@ -35,6 +38,24 @@ def compare_shares(tumours: tuple[int, int], n: tuple[int, int]) -> dict[str, An
         "p": float(2 * stats.norm.sf(abs(z))),
         "n": list(n),
     }
+
+
+def on_both_sides(keys: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Mask (N,) of patches whose key, an array of str in which "" is none, occurs in both splits."""
+    _, number = np.unique(keys, return_inverse=True)
+    seen = np.zeros((number.max(initial=-1) + 1, 2), bool)
+    seen[number, second.astype(np.int64)] = True
+    both = seen[:, 0] & seen[:, 1]
+    return np.asarray(both[number] & (keys != ""))
+
+
+def lone_units(slides: np.ndarray, groups: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Unit (N,) of each patch, its slide or else its leak group or else itself; and which patches stand in one split
+    alone, by slide and by leak group."""
+    own = np.char.add("p", np.arange(len(slides)).astype(str))
+    by_group = np.where(groups != "", np.char.add("g", groups), own)
+    units = np.where(slides != "", np.char.add("s", slides), by_group)
+    return np.unique(units, return_inverse=True)[1], ~on_both_sides(slides, second) & ~on_both_sides(groups, second)
 
 
 def matched(second: np.ndarray, labels: np.ndarray, limit: int, seed: int) -> np.ndarray:
@@ -148,3 +169,31 @@ class Comparison:
             }
             for i, (name, _) in enumerate(KINDS)
         ]
+
+
+def compare_splits(cases: Cases, one: int, other: int, settings: ShiftSettings) -> dict[str, Any]:
+    """Covariates of two splits, on patches matched by label; p is None where units are too few to tell."""
+    mine = cases.chosen((cases.split == one) | (cases.split == other))
+    units, apart = lone_units(mine.slide, mine.group, mine.split == other)
+    pool, units = mine.chosen(apart), units[apart]
+    second = (pool.split == other).astype(np.int64)
+    labelled = all(cases.labels[FILE_SPLITS[k]] is not None for k in (one, other))
+    labels = pool.label if labelled else np.full(len(second), -1)
+    taken = matched(second, labels, settings.patches, settings.seed)
+    units, sides = units[taken], second[taken]
+    counts = [len(np.unique(units[sides == side])) for side in (0, 1)]
+    entry: dict[str, Any] = {
+        "splits": [FILE_SPLITS[one], FILE_SPLITS[other]],
+        "n": [int((sides == side).sum()) for side in (0, 1)],
+        "units": counts,
+        "left_out_in_both": int((~apart).sum()),
+        "matched_on_label": labelled,
+    }
+    if min(counts) < 2:
+        return {**entry, "two_sample": None, "features": [], "reason": "fewer than two units on a side"}
+    comparison = Comparison(
+        pool.features[taken],
+        permuted_sides(units, sides, settings.permutations, settings.seed),
+        unit_folds(units, settings.folds, settings.seed),
+    )
+    return {**entry, "two_sample": comparison.two_sample(), "features": comparison.named_features(), "reason": None}

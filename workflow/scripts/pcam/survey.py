@@ -53,7 +53,7 @@ class Patches:
     digest: (N,2) uint64, 128 bits of sha256 of the content (uint8, or float32 where uint8 cannot hold it).
     invariant: (N,) uint64, equal for patches whose pixels are the same in another order.
     cells: (N,8,8,3) uint16, sum of each channel in each cell of 12x12 pixels.
-    steps: (N,2) float32, mean step of grey (0..255) to the pixel 1 and 4 to the right.
+    detail: (N,2) float32, along rows, in grey levels: mean curvature (second difference), mean step over 4 pixels.
     flat: (N,) uint16, windows of 8x8 pixels that have one colour.
     """
 
@@ -65,7 +65,7 @@ class Patches:
     digest: np.ndarray
     invariant: np.ndarray
     cells: np.ndarray
-    steps: np.ndarray
+    detail: np.ndarray
     flat: np.ndarray
 
 
@@ -199,12 +199,13 @@ def survey_block(path: str, start: int, stop: int) -> dict[str, np.ndarray]:
         hashes, at = select_anchors(pixels, grey)
         patch, place = np.divmod(at, PLACES * PLACES)
         fits = lossless[first : first + TOGETHER][patch]
-        steps = [np.abs(grey[:, :, far:] - grey[:, :, :-far]).mean(axis=(1, 2)) / 3 for far in (1, 4)]
+        curved = np.abs(2 * grey[:, :, 1:-1] - grey[:, :, :-2] - grey[:, :, 2:])
+        detail = [np.abs(values).mean(axis=(1, 2)) / 3 for values in (curved, grey[:, :, 4:] - grey[:, :, :-4])]
         parts.append(
             (
                 order_free(pixels),
                 cell_sums(some),
-                np.stack(steps, axis=1).astype(np.float32),
+                np.stack(detail, axis=1).astype(np.float32),
                 flat_windows(pixels, WINDOW_PX).sum(axis=(1, 2)).astype(np.uint16),
                 hashes[fits],
                 (patch[fits] + first).astype(np.uint32),
@@ -212,7 +213,7 @@ def survey_block(path: str, start: int, stop: int) -> dict[str, np.ndarray]:
             )
         )
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    names = ("invariant", "cells", "steps", "flat", "hash", "patch", "place")
+    names = ("invariant", "cells", "detail", "flat", "hash", "patch", "place")
     return {
         "finite": seen.finite,
         "lossless": lossless,

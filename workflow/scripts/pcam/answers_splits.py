@@ -1,0 +1,290 @@
+"""What the journal says of partitioning, leakage and cross-validation (questions 2.1 to 2.3)."""
+
+from collections.abc import Mapping
+from statistics import fmean
+from typing import Any
+
+from pcam.answers_findings import (
+    Found,
+    Rows,
+    audit_sentence,
+    finding_rows,
+    listed,
+    patches_named,
+    score_rows,
+    unseen_rows,
+    verdict_rows,
+    with_interval,
+)
+from pcam.documents import Missing, counted, interval, is_measured, number, percent, words
+from pcam.facts import FILE_SPLITS, SWAP
+
+OF_FILES = ("published_file", "swapped_split", "same_content", "prior_shift", "covariate_shift")
+META_KINDS = ("slide_overlap", "coordinate_overlap")  # the slides tell them, not the pixels
+LEAK_KINDS = (
+    *("exact_duplicate", "cross_split_duplicate", "rotated_duplicate", "near_duplicate", "label_conflict"),
+    *("overlap", *META_KINDS),
+)
+PARTS = {"all": "all", "without": "without rows that leak", "leaking": "rows that leak alone"}
+
+
+def partition(patches: Any) -> Rows:
+    """Counts per file before and after cleaning."""
+    if isinstance(patches, Missing):
+        return patches
+    rows = []
+    for split in FILE_SPLITS:
+        mine = [row for row in patches if row.split == split]
+        kept = [row for row in mine if row.keep == 1]
+        known = any(row.label is not None for row in mine)
+        positives = [sum(row.label == 1 for row in some) if known else "unknown" for some in (mine, kept)]
+        rows.append([split, len(mine), positives[0], len(kept), positives[1], len(mine) - len(kept)])
+    return rows
+
+
+def split_table(splits: Any) -> Rows:
+    if isinstance(splits, Missing):
+        return splits
+    rows = []
+    for name in ("train", "valid", "test", "unlabelled"):
+        split = splits[name]
+        if name != "unlabelled" or split.n:
+            positives = split.positives if name != "unlabelled" else "unknown"
+            rows.append([name, split.file, split.n, positives, split.slides or "none known", split.groups])
+    return rows
+
+
+def prior_shift(splits: Any) -> str:
+    """How the share of tumour changes between train and test, and what that means."""
+    parts = [splits[name] for name in ("train", "test")]
+    if not all(is_measured(part.n) and part.n for part in parts):
+        return ""
+    train, test = (part.positives / part.n for part in parts)
+    text = f"After cleaning the share of tumour is {percent(train)} in train and {percent(test)} in test"
+    if abs(train - test) < 0.05:
+        return f"{text}: nearly the same."
+    return f"{text}: the prior shifts, so probabilities learnt on one do not hold on the other unchanged."
+
+
+def identity_rows(checksums: Any) -> Rows:
+    if isinstance(checksums.files, Missing):
+        return checksums.files
+    rows = []
+    for file in checksums["files"]:
+        labels = "unknown" if file.labels is None else f"{file.labels[0]:,} / {file.labels[1]:,}"
+        counts = ["–", "–"] if file.patches is None else [file.patches, labels]
+        rows.append([file.file, *counts, file.meaning, file.content_digest[:12] if file.content_digest else "–"])
+    return rows
+
+
+def identity_sentence(checksums: Any) -> Any:
+    """Whether content stands under another split's name, or under two."""
+    if isinstance(checksums.findings, Missing):
+        return checksums.findings
+    told: dict[str, list[str]] = {"swapped_split": [], "same_content": []}
+    for found in checksums.findings:
+        if found.n and found.kind in told:
+            told[found.kind] += [sentence for sentence in found.told if sentence not in told[found.kind]]
+    if told["swapped_split"] or told["same_content"]:
+        return f"Files do not hold what their names say: {'; '.join(told['swapped_split'] + told['same_content'])}."
+    named = {file.split for file in checksums["files"] if file.key == "x" and file.published_as}
+    if {"valid", "test"} <= named:
+        return f"Valid and test are told apart by their content and bear their right names, which matters: {SWAP}."
+    if any(file.source for file in checksums["files"]):
+        return "Of the files that content names, none holds another split's content, and no pixels stand in two files."
+    return "No file is a published one by its content, and no pixels stand in two files."
+
+
+def prior_rows(shift: Any) -> Rows:
+    """Share of tumour in each file, as it is."""
+    priors = shift.prior.splits
+    if isinstance(priors, Missing):
+        return priors
+    rows = []
+    for split in priors:
+        share = priors[split]
+        if share is None:
+            rows.append([split, "labels unknown", "–", "–", "–"])
+        else:
+            equal = listed(share.counts_equal) or "none that is published"
+            rows.append([split, share.n, share.tumours, with_interval(share.share, share.interval), equal])
+    return rows
+
+
+def pairs_found(shift: Any, kind: str) -> dict[str, list[Any]]:
+    """Findings of one kind by what they say: "yes", "no", "cannot tell"."""
+    told: dict[str, list[Any]] = {"yes": [], "no": [], "cannot tell": []}
+    for found in shift.findings:
+        if found.kind == kind:
+            told["cannot tell" if found.found is None else "yes" if found.found else "no"].append(found)
+    return told
+
+
+def shift_sentences(shift: Any) -> list[Any]:
+    """Prior and covariate shift between the files, one sentence for each answer that pairs of splits give."""
+    if isinstance(shift.findings, Missing):
+        return [shift.findings]
+    sentences = []
+    names = {"prior_shift": "The share of tumour", "covariate_shift": "Colour and texture"}
+    for kind, what in names.items():
+        told = pairs_found(shift, kind)
+        pairs = {answer: listed(" and ".join(found.splits) for found in some) for answer, some in told.items()}
+        verb = "differs" if kind == "prior_shift" else "differ"
+        effect = "difference" if kind == "prior_shift" else "ROC-AUC of telling the splits apart"
+        if told["yes"]:
+            shown = "; ".join(
+                f"{' and '.join(found.splits)}: {effect} {found.effect:.3f}, p {found.p:.2g}" for found in told["yes"]
+            )
+            sentences.append(f"{what} {verb} between splits by more than chance explains ({shown}).")
+        if told["no"]:
+            some = "No other difference" if told["yes"] else "No difference"
+            sentences.append(f"{some} of {what[0].lower() + what[1:]} is shown between {pairs['no']}.")
+        if told["cannot tell"]:
+            sentences.append(
+                f"Whether {what[0].lower() + what[1:]} {verb} between {pairs['cannot tell']}, this run cannot tell: "
+                "too few slides or groups of shared tissue on a side."
+            )
+        if not any(told.values()):
+            sentences.append(f"{what}: no two splits could be compared, because labels are unknown.")
+    return sentences
+
+
+def covariate_rows(shift: Any) -> Rows:
+    """How well a model tells two splits apart, against its null distribution, and which property differs most."""
+    if isinstance(shift.pairs, Missing):
+        return shift.pairs
+    rows = []
+    for pair in shift.pairs:
+        row = [" and ".join(pair.splits), f"{pair.n[0]:,} / {pair.n[1]:,}", f"{pair.units[0]:,} / {pair.units[1]:,}"]
+        test = pair.two_sample
+        if test is None:
+            rows.append([*row, f"cannot tell: {pair.reason}", "–", "–", "–"])
+            continue
+        widest = max(pair.features, key=lambda feature: abs(feature.difference_sd))
+        most = f"{words(widest.feature)}: {widest.difference_sd:+.2f} sd (p {widest.p_all:.2g})"
+        null = f"{number(test.null_mean)}; {number(test.null_quantile_95)}"
+        rows.append([*row, number(test.roc_auc), null, number(test.p), most])
+    return rows
+
+
+def slide_rows(shift: Any) -> Rows:
+    """Slides and hospitals of each file; empty where no slide is known."""
+    slides = shift.slides
+    if isinstance(slides.known, Missing):
+        return slides.known
+    rows = []
+    for split in slides.slides if slides.known else ():
+        hospitals = slides.hospitals[split]
+        told = ", ".join(f"{name} {hospitals[name]:,}" for name in hospitals) or "unknown"
+        rows.append([split, slides.slides[split], slides.patches_with_slide[split], told])
+    return rows
+
+
+def slide_sentence(shift: Any) -> Any:
+    slides = shift.slides
+    if isinstance(slides.known, Missing):
+        return slides.known
+    if not slides.known:
+        return "The data do not tell which slide a patch comes from; groups of shared tissue stand in their place."
+    shared = {pair: slides.shared[pair] for pair in slides.shared if slides.shared[pair]}
+    if not shared:
+        return "No slide stands in two splits."
+    told = "; ".join(
+        f"{pair.replace('-', ' and ')} share {counted(len(names), 'slide')} ({', '.join(names[:3])}"
+        + (" …)" if len(names) > 3 else ")")
+        for pair, names in shared.items()
+    )
+    return f"Slides stand in more than one split: {told}."
+
+
+def pair_rows(leakage: Any) -> Rows:
+    """Pairs of patches by where their two members stand."""
+    pairs = leakage.pairs
+    if isinstance(pairs, Missing):
+        return pairs
+    return [[words(kind), *(pairs[kind][where] for where in pairs[kind])] for kind in pairs]
+
+
+def pair_head(leakage: Any) -> list[str]:
+    kinds = list(leakage.pairs)
+    columns = list(leakage.pairs[kinds[0]]) if kinds else []
+    return ["pairs of", *(f"within {w.split('-')[0]}" if len({*w.split("-")}) == 1 else w for w in columns)]
+
+
+def mix_rows(leakage: Any) -> Rows:
+    """Labels of the two members of each distinct pair."""
+    mix = leakage.class_mix
+    if isinstance(mix, Missing):
+        return mix
+    told = ((kind, [mix[kind][name] for name in ("both_0", "both_1", "mixed", "unknown")]) for kind in mix)
+    return [[words(kind), *counts] for kind, counts in told if any(counts)]
+
+
+def across_sentence(leakage: Any) -> Any:
+    """Pairs that stand across two splits, which is what leaks."""
+    pairs = leakage.pairs
+    if isinstance(pairs, Missing):
+        return pairs
+    across = {kind: sum(pairs[kind][w] for w in pairs[kind] if len({*w.split("-")}) > 1) for kind in pairs}
+    within = sum(pairs[kind][w] for kind in pairs for w in pairs[kind]) - sum(across.values())
+    told = ", ".join(f"{words(kind)} {n:,}" for kind, n in across.items() if n)
+    start = f"{counted(sum(across.values()), 'pair')} across splits ({told})" if told else "No pair across splits"
+    return f"{start} and {counted(within, 'pair')} within one were proven on the pixels."
+
+
+def group_sentence(leakage: Any) -> Any:
+    """Sizes of the groups that pairs form, in classes that double."""
+    sizes = leakage.group_sizes
+    if isinstance(sizes, Missing):
+        return sizes
+    counts = {int(size): sizes[size] for size in sizes}
+    if not counts:
+        return "No patch shares pixels with another, so there are no groups."
+    told, low = [], 2
+    while low <= max(counts):
+        n = sum(number for size, number in counts.items() if low <= size < 2 * low)
+        told += [f"{n:,} of {low} to {2 * low - 1} patches"] if n else []
+        low *= 2
+    patches = sum(size * n for size, n in counts.items())
+    text = f"Pairs chain into {counted(sum(counts.values()), 'group')} of {patches:,} patches in all: {listed(told)}"
+    return f"{text}; the largest holds {max(counts):,}. Groups stay whole wherever the run itself divides patches."
+
+
+def cluster_rows(leakage: Any) -> Rows:
+    if isinstance(leakage.clusters, Missing):
+        return leakage.clusters
+    return [
+        [cluster.size, ", ".join(f"{s} {cluster.splits[s]:,}" for s in cluster.splits),
+         ", ".join(f"{class_of(k)} {cluster.classes[k]:,}" for k in sorted(cluster.classes)),
+         patches_named(cluster.members, 4).partition(" and ")[0]]
+        for cluster in leakage.clusters[:5]
+    ]  # fmt: skip
+
+
+def class_of(key: str) -> str:
+    return {"0": "no tumour", "1": "tumour"}.get(key, "unknown")
+
+
+def coordinates_sentence(leakage: Any) -> Any:
+    """What the slides' coordinates, which the search never saw, say of the pixel search."""
+    at, known = leakage.coordinates, leakage.method.slides_known
+    if isinstance(at.pairs, Missing):
+        return at.pairs
+    if not known:
+        return (
+            "No slide and no coordinates are known, so slide overlap and coordinate overlap **could not be looked "
+            "for**, and nothing outside the pixels checks the search."
+        )
+    unit = "one pixel is taken as one unit of the coordinates, for want of overlaps to measure it on"
+    if at.unit_measured_on:
+        n = f"{at.unit_measured_on:,} verified overlaps"
+        unit = f"one pixel is {number(at.unit_per_px, 2)} units of the coordinates, measured on {n}"
+    if not at.pairs_comparable:
+        return f"The coordinates ({unit}) name no pair that pixels could confirm."
+    share = percent(at.pairs_confirmed / at.pairs_comparable, 2)
+    text = f"An independent check: by the slides' coordinates ({unit}) {counted(at.pairs, 'pair')} overlap, of which "
+    text += f"{at.pairs_comparable:,} can be compared by pixels; the pixel search confirms {at.pairs_confirmed:,} "
+    missed = at.pairs_comparable - at.pairs_confirmed
+    return f"{text}({share})" + (
+        f". The other {missed:,} share too little texture to prove it, or differ." if missed else ", all of them."
+    )
