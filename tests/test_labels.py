@@ -1,5 +1,6 @@
 """Flipped labels: planted ones are found, none are claimed where there are none, and what cannot be told is said."""
 
+import gzip
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from conftest import ROOT
 from extract_features import extract_features, forced_uint8
 
 from pcam import cheap_model, labels
+from pcam.cases import read_cases
 from pcam.facts import FILE_SPLITS, PATCH_SHAPE, pcam_filename
 from pcam.features import FEATURES, KINDS, cheap_features, summaries
 from pcam.files import InputError, read_csv, read_json
@@ -160,7 +162,7 @@ def test_planted_flips_are_found_and_listed_where_they_are(tmp_path: Path) -> No
     assert document["splits"]["valid"]["verdict"] == document["splits"]["test"]["verdict"] == "none claimed"
     found = {int(line["row"]) for line in rows}
     assert {line["split"] for line in rows} == {"train"} and {line["kind"] for line in rows} == {"label_suspect"}
-    assert len(found & planted) > 0.8 * len(planted) and len(found & planted) > 0.7 * len(found)
+    assert len(found & planted) > 0.7 * max(len(planted), len(found))
     classes = document["splits"]["train"]["classes"]
     assert all(own["flip_rate_interval"][0] < 0.08 < own["flip_rate_interval"][1] for own in classes.values())
     train = [each for each in document["findings"] if each["split"] == "train"]
@@ -239,17 +241,12 @@ def test_the_same_data_give_the_same_bytes(tmp_path: Path) -> None:
     assert results[0] == results[1]
 
 
-def test_copies_of_a_patch_never_vouch_for_its_label(tmp_path: Path) -> None:
+def test_patches_of_one_leak_group_are_one_unit(tmp_path: Path) -> None:
     data = Drawn(tmp_path)
-    data.features["train"][1:5] = data.features["train"][0]
-    data.groups = [("train", row, 7) for row in range(5)]
-    y_files, meta_files, feature_files, leakage, broken = data.write()
-    cases = labels.Cases  # the type the audit works on
-    assert cases is not None
-    from pcam.cases import read_cases
-
-    every = read_cases(y_files, meta_files, feature_files, leakage, broken)
-    assert len(set(every.unit[:5].tolist())) == 1 and every.unit[5] != every.unit[0]
+    data.groups = [("train", 3, 7), ("valid", 4, 7)]
+    cases = read_cases(*data.write())
+    unit = {(FILE_SPLITS[s], int(r)): int(u) for s, r, u in zip(cases.split, cases.row, cases.unit, strict=True)}
+    assert unit["train", 3] == unit["valid", 4] and len(set(unit.values())) == len(unit) - 1
 
 
 def test_mistakes_are_named_in_one_line(tmp_path: Path) -> None:
@@ -307,8 +304,6 @@ def test_on_the_embedded_sample_planted_flips_rank_first() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"no real patches at {REAL}; set PCAM_SAMPLE")
 def test_on_real_patches_planted_flips_rank_first(tmp_path: Path) -> None:
-    import gzip
-
     features, truth = [], []
     for split in FILE_SPLITS:
         for part in ("x.h5", "y.h5"):

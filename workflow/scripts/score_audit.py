@@ -28,8 +28,8 @@ from pcam.survey import survey_splits
 
 # Kinds of which the sample holds none but the planted ones. Overlaps come with how its patches are cut.
 SCORED = (*POISON_KINDS, *(kind for kind in PIXEL_KINDS if kind != "overlap"))
-# A doubt about a label, or a slide, says nothing against the pixels; and nearly every patch of PCam shares tissue with some other,
-# so a planted overlap counts as found by its own pair, and any other by its pixels.
+# A doubt about a label, or about a slide, says nothing against the pixels. And nearly every patch of PCam shares tissue
+# with some other, so a planted overlap counts as found by its own pair, and any other is judged by its pixels.
 CLEAN = ("", "label_suspect", "overlap", "slide_overlap", "coordinate_overlap")
 
 Audit = Callable[[Mapping[str, str], Mapping[str, str], Path], Alarms]

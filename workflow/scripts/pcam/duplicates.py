@@ -22,6 +22,7 @@ FREQUENCIES = sorted(
     ((i, j) for i in range(6) for j in range(6) if i + j), key=lambda at: (at[0] ** 2 + at[1] ** 2, at)
 )[:20]
 NEAR = 0.2
+CHUNK = 8192  # patches whose cells are floats at a time
 NEIGHBOURS = 8  # nearest neighbours compared: keeps the work linear where many patches look alike
 COARSE_STD = 3.0  # standard deviation of grey over the cells that a patch needs to be told from others
 # Correlation of the detail (luma less its mean over 13x13 pixels) of two pictures of the same tissue. On real patches
@@ -74,12 +75,17 @@ def coarse_picture(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Neither brightness nor contrast changes the first.
     """
-    luma = np.round(cells @ (LUMA * 1000)) / (1000 * CELL_PX**2)  # whole numbers summed: the same bits everywhere
-    waves = dctn(luma, axes=(1, 2), norm="ortho")
-    waves[:, 0, 0] = 0
-    energy = np.sqrt(np.square(waves).sum(axis=(1, 2)))
-    low = np.stack([waves[:, i, j] for i, j in FREQUENCIES], axis=1)
-    return low / np.maximum(energy, 1e-9)[:, None], energy / CELLS
+    lows, stds = [], []
+    for start in range(0, len(cells), CHUNK):  # floats take four times the room of the cells
+        # Whole numbers summed: the same bits everywhere.
+        luma = np.round(cells[start : start + CHUNK] @ (LUMA * 1000)) / (1000 * CELL_PX**2)
+        waves = dctn(luma, axes=(1, 2), norm="ortho")
+        waves[:, 0, 0] = 0
+        energy = np.sqrt(np.square(waves).sum(axis=(1, 2)))
+        low = np.stack([waves[:, i, j] for i, j in FREQUENCIES], axis=1)
+        lows.append(low / np.maximum(energy, 1e-9)[:, None])
+        stds.append(energy / CELLS)
+    return np.concatenate(lows), np.concatenate(stds)
 
 
 def detail(patch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -102,14 +108,14 @@ def same_detail(a: np.ndarray, b: np.ndarray) -> bool:
     return bool(np.corrcoef(one, other)[0, 1] >= needed)
 
 
-def near_pairs(patches: Patches, usable: np.ndarray, fetch: Fetch) -> np.ndarray:
+def near_pairs(patches: Patches, usable: np.ndarray, fetch: Fetch, *, processes: int) -> np.ndarray:
     """(k,2) pairs a < b of distinct usable contents that are one picture re-encoded or of another brightness."""
     low, std = coarse_picture(patches.cells)
     at = np.flatnonzero(usable & (std >= COARSE_STD))
     if len(at) < 2:
         return np.empty((0, 2), np.int64)
     tree = cKDTree(low[at])
-    _, found = tree.query(low[at], k=NEIGHBOURS, distance_upper_bound=NEAR)
+    _, found = tree.query(low[at], k=NEIGHBOURS, distance_upper_bound=NEAR, workers=processes)
     one, which = np.nonzero((found < len(at)) & (found != np.arange(len(at))[:, None]))
     other = found[one, which]
     pairs = np.unique(np.sort(np.stack([at[one], at[other]], axis=1), axis=1), axis=0)

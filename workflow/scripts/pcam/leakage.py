@@ -71,7 +71,7 @@ def conflicting(linked: np.ndarray, labels: np.ndarray) -> np.ndarray:
     known = (sets >= 0) & (labels >= 0)
     both[sets[known], labels[known]] = True
     out = np.zeros(len(labels), bool)
-    out[sets >= 0] = both.all(axis=1)[sets[sets >= 0]]
+    out[sets >= 0] = (both[:, 0] & both[:, 1])[sets[sets >= 0]]
     return out
 
 
@@ -87,7 +87,7 @@ def find_leakage(survey: Survey, labels: np.ndarray, x_files: Mapping[str, str],
             return access(index).astype(np.uint8, copy=False)
 
         rotated = rotated_pairs(patches, alone, fetch)
-        near = near_pairs(patches, alone, fetch)
+        near = near_pairs(patches, alone, fetch, processes=processes)
     overlaps = find_overlaps(survey, alone, files, processes=processes)
 
     count = np.zeros((n, len(FILE_SPLITS)), np.int64)

@@ -7,7 +7,7 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from pcam.blocks import in_order, patch_access
-from pcam.survey import BUCKETS, PLACE_BITS, PLACES, SIDE, Survey, read_anchors
+from pcam.survey import BUCKETS, PLACE_BITS, PLACES, SIDE, Survey, distinct, read_anchors
 
 LARGEST_SHIFT_PX = 80
 # PCam stands on a 16-pixel grid, so 36 distinct patches at most show one place. A larger group of equal windows is a
@@ -29,12 +29,6 @@ def decode(codes: np.ndarray, n: int) -> np.ndarray:
     pair, dy = np.divmod(rest, SHIFTS)
     a, b = np.divmod(pair, max(n, 1))
     return np.stack([a, b, dy - LARGEST_SHIFT_PX, dx - LARGEST_SHIFT_PX], axis=1)
-
-
-def distinct(codes: np.ndarray) -> np.ndarray:
-    """np.unique by sorting, which for integers takes a fifth of the time of its hash table."""
-    codes = np.sort(codes)
-    return np.asarray(codes[np.append(True, codes[1:] != codes[:-1])]) if len(codes) else codes
 
 
 def bucket_pairs(keys: np.ndarray, usable: np.ndarray, patch_bits: int, limit: int = PAIRWISE_LIMIT) -> np.ndarray:

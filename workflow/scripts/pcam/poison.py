@@ -19,8 +19,8 @@ EXACT_KINDS = ("non_finite", "out_of_range", "blackout", "washout", "constant", 
 OUTLIER_KINDS = ("channel_swap", "blur_outlier", "intensity_outlier")
 POISON_KINDS = (*EXACT_KINDS, "trigger", *OUTLIER_KINDS)
 
-# What makes an outlier, set on plantings into the embedded sample and into 2,000 real patches; score_audit measures what
-# that finds. Log odds of another order of channels; multiples of the distance from the median to the 5th or 95th
+# What makes an outlier, set on plantings into the embedded sample and into 2,000 real patches; score_audit measures
+# what that finds. Log odds of another order of channels; multiples of the distance from the median to the 5th or 95th
 # percentile; and the least distance that matters where all patches are alike: a factor of sharpness, grey levels.
 SWAP_ODDS = 6.0
 BLUR_BEYOND, INTENSITY_BEYOND = 2.5, 2.0
@@ -28,6 +28,8 @@ BLUR_FACTOR, INTENSITY_STEP = 1.5, 20.0
 CONTRAST = 2.0  # mean step of grey over 4 pixels below which blur cannot be told
 SIGNIFICANT = 0.01  # level, after adjustment, at which damage is called dependent on the class
 CANDIDATES = 64  # patches a task looks at
+CHUNK = 8192  # patches whose cells are floats at a time: 13 MB
+PAIRS = ((0, 1), (0, 2), (1, 2))  # of channels
 
 
 @dataclass(frozen=True)
@@ -83,31 +85,42 @@ def beyond(values: np.ndarray, side: int, factor: float) -> np.ndarray:
     return np.asarray((values - middle) * side > factor * abs(edge - middle))
 
 
-def colours(density: np.ndarray, order: tuple[int, ...]) -> np.ndarray:
-    """(n,9) mean, log spread and correlations of optical density (n,cells,3), with its channels in another order."""
-    turned = density[:, :, order]
-    mean = turned.mean(axis=1)
-    apart = turned - mean[:, None]
-    covariance = np.einsum("npi,npj->nij", apart, apart) / turned.shape[1]
-    spread = np.sqrt(np.maximum(np.diagonal(covariance, axis1=1, axis2=2), 1e-6))
-    cross = [covariance[:, i, j] / (spread[:, i] * spread[:, j]) for i, j in ((0, 1), (0, 2), (1, 2))]
-    return np.concatenate([mean, np.log(spread), np.stack(cross, axis=1)], axis=1)
+def colours(cells: np.ndarray) -> np.ndarray:
+    """(n,9) of cells (n,h,w,3): mean, log spread and correlations of optical density over the cells of a patch."""
+    parts = []
+    for start in range(0, len(cells), CHUNK):  # floats take eight times the room of the cells
+        some = cells[start : start + CHUNK]
+        density = -np.log((some / CELL_PX**2 + 1) / 256).reshape(len(some), -1, 3)
+        mean = density.mean(axis=1)
+        apart = density - mean[:, None]
+        covariance = np.einsum("npi,npj->nij", apart, apart) / density.shape[1]
+        spread = np.sqrt(np.maximum(np.diagonal(covariance, axis1=1, axis2=2), 1e-6))
+        cross = [covariance[:, i, j] / (spread[:, i] * spread[:, j]) for i, j in PAIRS]
+        parts.append(np.concatenate([mean, np.log(spread), np.stack(cross, axis=1)], axis=1))
+    return np.concatenate(parts)
 
 
-def swap_odds(density: np.ndarray) -> np.ndarray:
-    """(n,) log odds that some other order of the channels fits the patches better than the one they have.
+def reordered(colour: np.ndarray, order: tuple[int, ...]) -> np.ndarray:
+    """What colours() gives for the same cells with their channels in another order."""
+    pairs = [PAIRS.index((min(order[i], order[j]), max(order[i], order[j]))) for i, j in PAIRS]
+    return colour[:, [*order, *(3 + channel for channel in order), *(6 + pair for pair in pairs)]]
+
+
+def swap_odds(colour: np.ndarray) -> np.ndarray:
+    """(n,) log odds that some other order of the channels fits patches (n,9) better than the one they have.
 
     A Gaussian is fitted to the colours of all, without the tenth that lies farthest from it.
     """
-    own = colours(density, (0, 1, 2))
-    kept = np.ones(len(own), bool)
+    kept = np.ones(len(colour), bool)
     for _ in range(3):
-        centre, inverse = own[kept].mean(axis=0), np.linalg.pinv(np.cov(own[kept].T))
-        distance = np.einsum("ni,ij,nj->n", own - centre, inverse, own - centre)
+        centre, inverse = colour[kept].mean(axis=0), np.linalg.pinv(np.cov(colour[kept].T))
+        distance = np.einsum("ni,ij,nj->n", colour - centre, inverse, colour - centre)
         kept = distance <= np.quantile(distance, 0.9)
-    orders = [order for order in permutations(range(3)) if order != (0, 1, 2)]
-    others = [colours(density, order) - centre for order in orders]
-    best = np.min([np.einsum("ni,ij,nj->n", other, inverse, other) for other in others], axis=0)
+    best = np.full(len(colour), np.inf)
+    for order in permutations(range(3)):
+        if order != (0, 1, 2):
+            other = reordered(colour, order) - centre
+            best = np.minimum(best, np.einsum("ni,ij,nj->n", other, inverse, other))
     return np.asarray((distance - best) / 2)
 
 
@@ -116,12 +129,11 @@ def swapped_channels(cells: np.ndarray) -> np.ndarray:
 
     Each quarter must say so as well: a stamp or a strange part makes one of them odd, and not all.
     """
-    density = -np.log((cells / CELL_PX**2 + 1) / 256)
     half = cells.shape[1] // 2
-    odd = swap_odds(density.reshape(len(cells), -1, 3)) >= SWAP_ODDS
+    odd = swap_odds(colours(cells)) >= SWAP_ODDS
     for rows in (slice(None, half), slice(half, None)):
         for columns in (slice(None, half), slice(half, None)):
-            odd &= swap_odds(density[:, rows, columns].reshape(len(cells), -1, 3)) > 0
+            odd &= swap_odds(colours(cells[:, rows, columns])) > 0
     return np.asarray(odd)
 
 
@@ -136,7 +148,7 @@ def outliers(patches: Patches, usable: np.ndarray) -> dict[str, np.ndarray]:
     sharpness = np.log((curvature[tells] + 0.05) / (step[tells] + 0.05))
     weaker = sharpness < np.median(sharpness) - np.log(BLUR_FACTOR)
     flags["blur_outlier"][at[tells]] = beyond(sharpness, -1, BLUR_BEYOND) & weaker
-    grey = patches.cells[at].reshape(len(at), -1).mean(axis=1) / CELL_PX**2
+    grey = patches.cells[at].reshape(len(at), -1).sum(axis=1, dtype=np.int64) / (CELL_PX**2 * 192)
     far = np.abs(grey - np.median(grey)) > INTENSITY_STEP
     flags["intensity_outlier"][at] = far & (beyond(grey, -1, INTENSITY_BEYOND) | beyond(grey, 1, INTENSITY_BEYOND))
     flags["channel_swap"][at] = swapped_channels(patches.cells[at])

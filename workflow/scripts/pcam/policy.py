@@ -37,7 +37,7 @@ STAYING = {
 def check_actions(policy: Mapping[str, str]) -> None:
     """Raises: InputError when the policy asks for an action that its kind does not have."""
     for kind, action in policy.items():
-        allowed = ("drop", "keep")
+        allowed: tuple[str, ...] = ("drop", "keep")
         if kind == "float_storage":
             allowed = ("convert", "keep")
         elif kind in OF_SPLITS:

@@ -13,7 +13,7 @@ import numpy as np
 
 from pcam.blocks import in_order, patch_access
 from pcam.rectangles import BLANKED_PX, crisp_rectangles
-from pcam.survey import SIDE, grey_sums, packed, window_hashes, window_sums
+from pcam.survey import SIDE, distinct, grey_sums, packed, window_hashes, window_sums
 
 WINDOW = 4
 PER_CLASS = 1024  # patches of a class that discovery looks at
@@ -65,11 +65,12 @@ def hash_units(files: Files, units: Sequence[np.ndarray]) -> tuple[np.ndarray, l
 
     A rectangle is (colour, height, width, patch, top, left).
     """
-    hashes, rectangles = [], []
+    hashes: list[np.ndarray] = []
+    rectangles: list[tuple[int, ...]] = []
     every = read_patches(files, np.concatenate(units))
     for unit, pixels in zip(units, np.split(every, np.cumsum([len(unit) for unit in units])[:-1]), strict=True):
         some = window_hashes(pixels, WINDOW)
-        hashes.append(np.unique(some[textured_windows(pixels) & (some < FOLLOWED)]))
+        hashes.append(distinct(some[textured_windows(pixels) & (some < FOLLOWED)]))
         for index, patch in zip(unit.tolist(), pixels, strict=True):
             for top, left, height, width in crisp_rectangles(patch, WINDOW):
                 if SMALLEST_PX <= height * width < BLANKED_PX:
@@ -107,9 +108,11 @@ def recurring_windows(hashes: list[np.ndarray]) -> np.ndarray:
     every = np.concatenate(hashes)
     bucket = (every >> np.uint64(63 - BUCKET_BITS)).astype(np.int32)
     kept = every[np.bincount(bucket)[bucket] >= RECURRENCES]  # a coarse sieve: few are left to be sorted
-    names, times = np.unique(kept, return_counts=True)
-    names, times = names[times >= RECURRENCES], times[times >= RECURRENCES]
-    return np.sort(names[np.argsort(-times, kind="stable")[:HASHES_FOLLOWED]])
+    kept = np.sort(kept)
+    starts = np.flatnonzero(np.append(True, kept[1:] != kept[:-1])) if len(kept) else np.empty(0, np.intp)
+    times = np.diff(np.append(starts, len(kept)))
+    starts, times = starts[times >= RECURRENCES], times[times >= RECURRENCES]
+    return np.sort(kept[starts[np.argsort(-times, kind="stable")[:HASHES_FOLLOWED]]])
 
 
 def grow(places: np.ndarray, pixels: np.ndarray) -> np.ndarray | None:
