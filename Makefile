@@ -3,7 +3,7 @@ PYTHON ?= python3
 CORES ?= 4
 BIN = .venv/bin
 .DEFAULT_GOAL := run
-.PHONY: run test test-slow style lock check-pins config-readme clean
+.PHONY: run test test-slow bench style lock check-pins config-readme clean
 
 run: .venv/runtime
 	$(BIN)/snakemake --cores $(CORES)
@@ -48,6 +48,11 @@ check-pins: .venv/dev
 			--python-platform x86_64-unknown-linux-gnu requirements.txt > /dev/null || exit 1; \
 		echo "every pin of requirements.txt has a wheel for Python $$version"; \
 	done
+
+# Timings, on demand: several rounds, medians, ratios within one run. Needs 10 GB of room below FOLDER.
+FOLDER ?= /tmp
+bench: .venv/dev
+	OMP_NUM_THREADS=1 $(BIN)/python bench/bench_audit.py results/bench/audit.json --folder $(FOLDER)
 
 config-readme: .venv/dev
 	$(BIN)/python tests/render_config_readme.py > config/README.md

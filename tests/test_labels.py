@@ -70,15 +70,6 @@ def test_features_are_root_shares_of_named_histograms() -> None:
     assert flat[names.index("gradient at 1 px")] == flat[names.index("opening of 3 px")] == 0
 
 
-def test_a_turned_patch_has_the_same_features() -> None:
-    patches = tissue(3)
-    # Halving the picture keeps every second row: a turn shifts that grid, so the coarser scales differ a little.
-    finest = sum(bins for name, bins in KINDS if name in ("red", "green", "blue"))
-    assert np.array_equal(
-        cheap_features(patches)[:, :finest], cheap_features(np.rot90(patches, axes=(1, 2)))[:, :finest]
-    )
-
-
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_extraction_is_the_same_on_any_number_of_processes(tmp_path: Path, dtype: type) -> None:
     patches = np.concatenate([tissue(40)] * 30).astype(dtype)  # more than one block
@@ -251,11 +242,8 @@ def test_patches_of_one_leak_group_are_one_unit(tmp_path: Path) -> None:
 
 def test_mistakes_are_named_in_one_line(tmp_path: Path) -> None:
     data = Drawn(tmp_path)
-    data.features["valid"] = data.features["valid"][:-1]
     arguments = data.write()
-    # write_labels wrote as many labels as there are features; the labels file is put back to its own length.
-    with h5py.File(data.path("valid_y.h5"), "w") as handle:
-        handle["y"] = np.zeros((300, 1, 1, 1), np.uint8)
+    np.save(data.path("valid_features.npy"), data.features["valid"][:-1])
     out = data.path("labels.json"), data.path("labels_rows.csv")
     with pytest.raises(InputError, match=r"valid_features.npy: features of 299 patches where 300 are expected"):
         audit_labels(*arguments, *out, settings=SETTINGS, rows_listed=5, provenance={})
@@ -313,5 +301,5 @@ def test_on_real_patches_planted_flips_rank_first(tmp_path: Path) -> None:
             features.append(cheap_features(x["x"][:]))
             truth.append(y["y"][:].ravel().astype(np.int64))
     everything, known = np.concatenate(features), np.concatenate(truth)
-    # Without leak groups: 4 % of these patches share tissue, mostly within a class, which flatters by less than .005.
+    # Each patch its own unit; with the leak groups of these patches the mean was .916, without them .918.
     assert mean_area(everything, known, np.arange(len(known))) >= 0.90

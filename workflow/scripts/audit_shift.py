@@ -92,7 +92,7 @@ def audit_shift(
             test = compare_shares((one["tumours"], other["tumours"]), (one["n"], other["n"]))
             shares.append({"splits": names, **test})
             found.append(finding("prior_shift", names, test["n"], test["p"], level, test["difference"]))
-        pair = compare_splits(cases, a, b, settings)
+        pair = compare_splits(cases, a, b, settings, level)
         pairs.append(pair)
         seen = pair["two_sample"] or {"p": None, "roc_auc": None}
         found.append(finding("covariate_shift", names, pair["n"], seen["p"], level, seen["roc_auc"]))

@@ -74,20 +74,20 @@ def cross_validate(
     whole = [fit for fit in fits if fit["error"] is not None]
     first = [fit for fit in whole if fit["partition"] == 0]
     usable = len(first) // settings.seeds
-    if reason is None and usable < 2:
+    by_partition: dict[int, list[float]] = {partition: [] for partition in range(settings.partitions)}
+    for fit in whole:
+        if fit["seed"] == 0:
+            by_partition[fit["partition"]].append(fit["roc_auc"])
+    if reason is None and min(map(len, by_partition.values())) < 2:
         reason = "fewer than two folds hold both classes"
-    areas, errors = (
-        np.array([fit[name] for fit in first]).reshape(usable, settings.seeds) for name in ("roc_auc", "error")
-    )
-    by_partition = [
-        float(np.mean([fit["roc_auc"] for fit in whole if fit["partition"] == p and fit["seed"] == 0]))
-        for p in range(settings.partitions if reason is None else 0)
-    ]
+    table = {
+        name: np.array([fit[name] for fit in first]).reshape(usable, settings.seeds) for name in ("roc_auc", "error")
+    }
     return {
         "reason": reason,
         "units": len(np.unique(units)),
-        "spread": None if reason else decompose(areas, errors),
-        "roc_auc_by_partition": by_partition,
+        "spread": None if reason else decompose(table["roc_auc"], table["error"]),
+        "roc_auc_by_partition": [] if reason else [float(np.mean(areas)) for areas in by_partition.values()],
         "fits": fits,
     }
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from pcam.answers_audit import audit_answers
 from pcam.answers_data import data_answers
 from pcam.answers_model import model_answers
 from pcam.documents import (
@@ -105,10 +106,11 @@ def write_journal(
     """
     found = {name: open_evidence(source) for name, source in sources.items() if not name.startswith("picture ")}
     commit = commit_of(provenance)
-    of_data = data_answers(found, config, runs)
+    of_audit = audit_answers(found)
     context = {
-        **of_data,
-        **model_answers(found, config, runs, of_data["prior_shift"]),
+        **data_answers(found, config, runs),
+        **of_audit,
+        **model_answers(found, config, runs, of_audit["prior_shift"]),
         **{name: what for name, what in found.items() if name.isidentifier()},
         "found": found,
         "config": config,

@@ -1,17 +1,16 @@
-"""What the documents say of questions 1 to 4: tables and sentences that follow from the evidence.
+"""What the documents say of questions 1, 3 and 4: tables and sentences that follow from the evidence.
 
 Every function takes the evidence by name (see documents.open_evidence) and gives table rows or a sentence; where the
 evidence is missing it gives the Missing, which renders as such.
 """
 
 from collections.abc import Mapping, Sequence
-from statistics import fmean, median
+from statistics import median
 from typing import Any
 
 import yaml
 
-from pcam.documents import Missing, interval, is_measured, number, percent, plain, words
-from pcam.facts import FILE_SPLITS
+from pcam.documents import Missing, number, plain
 from pcam.settings import SCHEMA
 
 Found = Mapping[str, Any]
@@ -19,113 +18,6 @@ Runs = Sequence[tuple[str, int]]  # variant, seed
 Rows = list[list[Any]] | Missing
 
 SPIKE = 10  # times the run's median norm
-
-
-def class_name(label: int | None) -> str:
-    return {0: "no tumour", 1: "tumour", None: "all (labels unknown)"}[label]
-
-
-def partition(patches: Any) -> Rows:
-    """Counts per file before and after cleaning."""
-    if isinstance(patches, Missing):
-        return patches
-    rows = []
-    for split in FILE_SPLITS:
-        mine = [row for row in patches if row.split == split]
-        kept = [row for row in mine if row.keep == 1]
-        known = any(row.label is not None for row in mine)
-        positives = [sum(row.label == 1 for row in some) if known else "unknown" for some in (mine, kept)]
-        rows.append([split, len(mine), positives[0], len(kept), positives[1], len(mine) - len(kept)])
-    return rows
-
-
-def split_table(splits: Any) -> Rows:
-    if isinstance(splits, Missing):
-        return splits
-    rows = []
-    for name in ("train", "valid", "test", "unlabelled"):
-        split = splits[name]
-        if name != "unlabelled" or split.n:
-            positives = split.positives if name != "unlabelled" else "unknown"
-            rows.append([name, split.file, split.n, positives, split.slides or "none known", split.groups])
-    return rows
-
-
-def prior_shift(splits: Any) -> str:
-    """How the share of tumour changes between train and test, and what that means."""
-    parts = [splits[name] for name in ("train", "test")]
-    if not all(is_measured(part.n) and part.n for part in parts):
-        return ""
-    train, test = (part.positives / part.n for part in parts)
-    text = f"The share of tumour is {percent(train)} in train and {percent(test)} in test"
-    if abs(train - test) < 0.05:
-        return f"{text}: nearly the same."
-    return f"{text}: the prior shifts, so probabilities learnt on one do not hold on the other unchanged."
-
-
-def finding_rows(audit: Any, with_rows: bool) -> Rows:
-    """One row per finding of at least one patch."""
-    if isinstance(audit.findings, Missing):
-        return audit.findings
-    rows = []
-    for found in audit.findings:
-        if found.n:
-            row = [words(found.kind), found.split, class_name(found["class"]), found.n, found.of]
-            row += [percent(found.rate, 2), f"{percent(found.interval[0], 2)} to {percent(found.interval[1], 2)}"]
-            rows.append([*row, ", ".join(map(str, found.rows[:8]))] if with_rows else row)
-    return rows
-
-
-def kinds_by_count(audit: Any) -> dict[str, int] | Missing:
-    if isinstance(audit.findings, Missing):
-        return audit.findings
-    counts: dict[str, int] = {}
-    for found in audit.findings:
-        counts[found.kind] = counts.get(found.kind, 0) + found.n
-    return counts
-
-
-def audit_sentence(audit: Any, what: str) -> Any:
-    counts = kinds_by_count(audit)
-    if isinstance(counts, Missing):
-        return counts
-    present = [f"{words(kind)} {n:,}" for kind, n in counts.items() if n]
-    absent = [words(kind) for kind, n in counts.items() if not n]
-    text = f"Of {len(counts)} kinds of {what} looked for, {len(present)} were found"
-    text += f" ({', '.join(present)} patches)." if present else "."
-    return text + (f" Looked for and not found: {', '.join(absent)}." if absent else "")
-
-
-def verdict_rows(verdicts: Any) -> Rows:
-    if isinstance(verdicts, Missing):
-        return verdicts
-    return [[words(kind), verdicts[kind].verdict, verdicts[kind].reason] for kind in verdicts]
-
-
-def kinds_judged(verdicts: Any, verdict: str) -> list[str]:
-    return [words(kind) for kind in verdicts if verdicts[kind].verdict == verdict]
-
-
-def score_rows(audit_score: Any) -> Rows:
-    kinds = audit_score.kinds
-    if isinstance(kinds, Missing):
-        return kinds
-    rows = []
-    for kind in kinds:
-        k = kinds[kind]
-        row = [words(kind), k.planted, k.found, number(k.recall), interval(k.recall_interval)]
-        rows.append([*row, number(k.precision), interval(k.precision_interval)])
-    return rows
-
-
-def storage_rows(storage: Any) -> Rows:
-    if isinstance(storage.files, Missing):
-        return storage.files
-    return [
-        [f.file, f.dtype, f.layout, " × ".join(map(str, f.chunks or ["none"])), f.compression or "none",
-         f.bytes_on_disk, f.bytes_as_uint8, number(f.factor, 2), f.cause]
-        for f in storage.files
-    ]  # fmt: skip
 
 
 def config_rows(config: Mapping[str, Any]) -> list[list[Any]]:
@@ -210,52 +102,11 @@ def spikes(found: Found, runs: Runs) -> int | Missing:
     return rows if isinstance(rows, Missing) else sum(float(row[5]) > SPIKE for row in rows)
 
 
-def pair_rows(leakage: Any) -> Rows:
-    """Pairs of patches by where their two members stand."""
-    pairs = leakage.pairs
-    if isinstance(pairs, Missing):
-        return pairs
-    told = {
-        kind: [f"{where.replace('-', ' and ')}: {pairs[kind][where]:,}" for where in pairs[kind] if pairs[kind][where]]
-        for kind in pairs
-    }
-    return [[words(kind), "; ".join(parts) or "none"] for kind, parts in told.items()]
-
-
-def seed_spread(seeds: Any) -> tuple[bool, float | None]:
-    """Whether there are several seeds, and the mean standard error of the baseline's test ROC-AUC."""
-    errors = seeds.baseline.test.roc_auc.standard_errors
-    known = [error for error in errors if error is not None] if is_measured(errors) else []
-    return is_measured(seeds.seeds) and len(seeds.seeds) > 1, fmean(known) if known else None
-
-
 def data_answers(found: Found, config: Mapping[str, Any], runs: Runs) -> dict[str, Any]:
-    """All that the journal's template needs for questions 1 to 4."""
-    splits, storage, verdicts = found["splits"], found["storage"], found["verdicts"]
-    files = [] if isinstance(storage.files, Missing) else storage.files
+    """All that the journal's template needs for questions 1, 3 and 4."""
     variants = list(dict.fromkeys(variant for variant, _ in runs))
-    several, error = seed_spread(found["seeds"])
     constant = [v for v in variants if {**config["train"], **config["variants"][v]}["schedule"] == "constant"]
-    absent = kinds_by_count(found["poison"])
     return {
-        "partition": partition(found["patches"]),
-        "split_table": split_table(splits),
-        "unknown_slides": any(splits[name].slides == 0 for name in FILE_SPLITS),
-        "prior_shift": prior_shift(splits),
-        "leakage_sentence": audit_sentence(found["leakage"], "leakage"),
-        "leakage_table": finding_rows(found["leakage"], with_rows=False),
-        "leakage_pairs": pair_rows(found["leakage"]),
-        "many_seeds": several,
-        "mean_error": error,
-        "widest": max(files, key=lambda file: file.bytes_on_disk, default=None),
-        "saved": sum(max(0, file.bytes_on_disk - file.bytes_as_uint8) for file in files if file.dtype != "uint8"),
-        "storage_table": storage_rows(storage),
-        "poison_sentence": audit_sentence(found["poison"], "poison"),
-        "poison_table": finding_rows(found["poison"], with_rows=True),
-        "not_found": ", ".join(words(kind) for kind, n in absent.items() if not n) if isinstance(absent, dict) else "",
-        "verdict_table": verdict_rows(verdicts),
-        "waived": ", ".join(kinds_judged(verdicts, "waived")),
-        "score_table": score_rows(found["score"]) if "score" in found else [],
         "config_table": config_rows(config),
         "risks": risks(found["environment"], config),
         "variants": variants,

@@ -1,31 +1,12 @@
-"""What the journal says of partitioning, leakage and cross-validation (questions 2.1 to 2.3)."""
+"""What the journal says of the files and their partitioning (question 2.1)."""
 
-from collections.abc import Mapping
-from statistics import fmean
 from typing import Any
 
-from pcam.answers_findings import (
-    Found,
-    Rows,
-    audit_sentence,
-    finding_rows,
-    listed,
-    patches_named,
-    score_rows,
-    unseen_rows,
-    verdict_rows,
-    with_interval,
-)
-from pcam.documents import Missing, counted, interval, is_measured, number, percent, words
+from pcam.answers_findings import Found, Rows, listed, verdict_rows, with_interval
+from pcam.documents import Missing, counted, is_measured, number, percent, words
 from pcam.facts import FILE_SPLITS, SWAP
 
-OF_FILES = ("published_file", "swapped_split", "same_content", "prior_shift", "covariate_shift")
-META_KINDS = ("slide_overlap", "coordinate_overlap")  # the slides tell them, not the pixels
-LEAK_KINDS = (
-    *("exact_duplicate", "cross_split_duplicate", "rotated_duplicate", "near_duplicate", "label_conflict"),
-    *("overlap", *META_KINDS),
-)
-PARTS = {"all": "all", "without": "without rows that leak", "leaking": "rows that leak alone"}
+JUDGED = ("published_file", "swapped_split", "same_content", "prior_shift", "covariate_shift")
 
 
 def partition(patches: Any) -> Rows:
@@ -197,94 +178,19 @@ def slide_sentence(shift: Any) -> Any:
     return f"Slides stand in more than one split: {told}."
 
 
-def pair_rows(leakage: Any) -> Rows:
-    """Pairs of patches by where their two members stand."""
-    pairs = leakage.pairs
-    if isinstance(pairs, Missing):
-        return pairs
-    return [[words(kind), *(pairs[kind][where] for where in pairs[kind])] for kind in pairs]
-
-
-def pair_head(leakage: Any) -> list[str]:
-    kinds = list(leakage.pairs)
-    columns = list(leakage.pairs[kinds[0]]) if kinds else []
-    return ["pairs of", *(f"within {w.split('-')[0]}" if len({*w.split("-")}) == 1 else w for w in columns)]
-
-
-def mix_rows(leakage: Any) -> Rows:
-    """Labels of the two members of each distinct pair."""
-    mix = leakage.class_mix
-    if isinstance(mix, Missing):
-        return mix
-    told = ((kind, [mix[kind][name] for name in ("both_0", "both_1", "mixed", "unknown")]) for kind in mix)
-    return [[words(kind), *counts] for kind, counts in told if any(counts)]
-
-
-def across_sentence(leakage: Any) -> Any:
-    """Pairs that stand across two splits, which is what leaks."""
-    pairs = leakage.pairs
-    if isinstance(pairs, Missing):
-        return pairs
-    across = {kind: sum(pairs[kind][w] for w in pairs[kind] if len({*w.split("-")}) > 1) for kind in pairs}
-    within = sum(pairs[kind][w] for kind in pairs for w in pairs[kind]) - sum(across.values())
-    told = ", ".join(f"{words(kind)} {n:,}" for kind, n in across.items() if n)
-    start = f"{counted(sum(across.values()), 'pair')} across splits ({told})" if told else "No pair across splits"
-    return f"{start} and {counted(within, 'pair')} within one were proven on the pixels."
-
-
-def group_sentence(leakage: Any) -> Any:
-    """Sizes of the groups that pairs form, in classes that double."""
-    sizes = leakage.group_sizes
-    if isinstance(sizes, Missing):
-        return sizes
-    counts = {int(size): sizes[size] for size in sizes}
-    if not counts:
-        return "No patch shares pixels with another, so there are no groups."
-    told, low = [], 2
-    while low <= max(counts):
-        n = sum(number for size, number in counts.items() if low <= size < 2 * low)
-        told += [f"{n:,} of {low} to {2 * low - 1} patches"] if n else []
-        low *= 2
-    patches = sum(size * n for size, n in counts.items())
-    text = f"Pairs chain into {counted(sum(counts.values()), 'group')} of {patches:,} patches in all: {listed(told)}"
-    return f"{text}; the largest holds {max(counts):,}. Groups stay whole wherever the run itself divides patches."
-
-
-def cluster_rows(leakage: Any) -> Rows:
-    if isinstance(leakage.clusters, Missing):
-        return leakage.clusters
-    return [
-        [cluster.size, ", ".join(f"{s} {cluster.splits[s]:,}" for s in cluster.splits),
-         ", ".join(f"{class_of(k)} {cluster.classes[k]:,}" for k in sorted(cluster.classes)),
-         patches_named(cluster.members, 4).partition(" and ")[0]]
-        for cluster in leakage.clusters[:5]
-    ]  # fmt: skip
-
-
-def class_of(key: str) -> str:
-    return {"0": "no tumour", "1": "tumour"}.get(key, "unknown")
-
-
-def coordinates_sentence(leakage: Any) -> Any:
-    """What the slides' coordinates, which the search never saw, say of the pixel search."""
-    at, known = leakage.coordinates, leakage.method.slides_known
-    if isinstance(at.pairs, Missing):
-        return at.pairs
-    if not known:
-        return (
-            "No slide and no coordinates are known, so slide overlap and coordinate overlap **could not be looked "
-            "for**, and nothing outside the pixels checks the search."
-        )
-    unit = "one pixel is taken as one unit of the coordinates, for want of overlaps to measure it on"
-    if at.unit_measured_on:
-        n = f"{at.unit_measured_on:,} verified overlaps"
-        unit = f"one pixel is {number(at.unit_per_px, 2)} units of the coordinates, measured on {n}"
-    if not at.pairs_comparable:
-        return f"The coordinates ({unit}) name no pair that pixels could confirm."
-    share = percent(at.pairs_confirmed / at.pairs_comparable, 2)
-    text = f"An independent check: by the slides' coordinates ({unit}) {counted(at.pairs, 'pair')} overlap, of which "
-    text += f"{at.pairs_comparable:,} can be compared by pixels; the pixel search confirms {at.pairs_confirmed:,} "
-    missed = at.pairs_comparable - at.pairs_confirmed
-    return f"{text}({share})" + (
-        f". The other {missed:,} share too little texture to prove it, or differ." if missed else ", all of them."
-    )
+def splits_answers(found: Found) -> dict[str, Any]:
+    """All that the journal's template needs for question 2.1."""
+    shift = found["shift"]
+    return {
+        "identity_table": identity_rows(found["checksums"]),
+        "identity_sentence": identity_sentence(found["checksums"]),
+        "partition": partition(found["patches"]),
+        "split_table": split_table(found["splits"]),
+        "slide_table": slide_rows(shift),
+        "slide_sentence": slide_sentence(shift),
+        "prior_shift": prior_shift(found["splits"]),
+        "prior_table": prior_rows(shift),
+        "shift_sentences": shift_sentences(shift),
+        "covariate_table": covariate_rows(shift),
+        "splits_verdicts": verdict_rows(found["verdicts"], JUDGED),
+    }

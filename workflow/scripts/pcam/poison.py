@@ -23,7 +23,7 @@ POISON_KINDS = (*EXACT_KINDS, "trigger", *OUTLIER_KINDS)
 # what that finds. Log odds of another order of channels; multiples of the distance from the median to the 5th or 95th
 # percentile; and the least distance that matters where all patches are alike: a factor of sharpness, grey levels.
 SWAP_ODDS = 6.0
-BLUR_BEYOND, INTENSITY_BEYOND = 2.5, 2.0
+BLUR_BEYOND, DARK_BEYOND, LIGHT_BEYOND = 2.5, 1.75, 2.2
 BLUR_FACTOR, INTENSITY_STEP = 1.5, 20.0
 CONTRAST = 2.0  # mean step of grey over 4 pixels below which blur cannot be told
 SIGNIFICANT = 0.01  # level, after adjustment, at which damage is called dependent on the class
@@ -148,9 +148,11 @@ def outliers(patches: Patches, usable: np.ndarray) -> dict[str, np.ndarray]:
     sharpness = np.log((curvature[tells] + 0.05) / (step[tells] + 0.05))
     weaker = sharpness < np.median(sharpness) - np.log(BLUR_FACTOR)
     flags["blur_outlier"][at[tells]] = beyond(sharpness, -1, BLUR_BEYOND) & weaker
-    grey = patches.cells[at].reshape(len(at), -1).sum(axis=1, dtype=np.int64) / (CELL_PX**2 * 192)
-    far = np.abs(grey - np.median(grey)) > INTENSITY_STEP
-    flags["intensity_outlier"][at] = far & (beyond(grey, -1, INTENSITY_BEYOND) | beyond(grey, 1, INTENSITY_BEYOND))
+    grey = patches.cells[at].sum(axis=3, dtype=np.uint32).reshape(len(at), -1) / (3 * CELL_PX**2)
+    # A darkened patch has no light place left, a brightened one no dark place; a mean would tell how much is glass.
+    for extreme, side, factor in ((grey.max(axis=1), -1, DARK_BEYOND), (grey.min(axis=1), 1, LIGHT_BEYOND)):
+        far = (extreme - np.median(extreme)) * side > INTENSITY_STEP
+        flags["intensity_outlier"][at] |= far & beyond(extreme, side, factor)
     flags["channel_swap"][at] = swapped_channels(patches.cells[at])
     return flags
 

@@ -5,6 +5,7 @@ from giving whole units to the splits anew, because patches of one slide resembl
 """
 
 from dataclasses import dataclass
+from math import comb
 from typing import Any
 
 import numpy as np
@@ -171,8 +172,8 @@ class Comparison:
         ]
 
 
-def compare_splits(cases: Cases, one: int, other: int, settings: ShiftSettings) -> dict[str, Any]:
-    """Covariates of two splits, on patches matched by label; p is None where units are too few to tell."""
+def compare_splits(cases: Cases, one: int, other: int, settings: ShiftSettings, level: float) -> dict[str, Any]:
+    """Covariates of two splits, on patches matched by label; no test where none could reach `level`."""
     mine = cases.chosen((cases.split == one) | (cases.split == other))
     units, apart = lone_units(mine.slide, mine.group, mine.split == other)
     pool, units = mine.chosen(apart), units[apart]
@@ -189,8 +190,13 @@ def compare_splits(cases: Cases, one: int, other: int, settings: ShiftSettings) 
         "left_out_in_both": int((~apart).sum()),
         "matched_on_label": labelled,
     }
+    none = {**entry, "two_sample": None, "features": []}
     if min(counts) < 2:
-        return {**entry, "two_sample": None, "features": [], "reason": "fewer than two units on a side"}
+        return {**none, "reason": "fewer than two units on a side"}
+    # Few slides can be dealt to two splits in few ways, and few permutations see few of them.
+    least_p = max(1 / (1 + settings.permutations), 1 / comb(sum(counts), counts[0]))
+    if least_p > level:
+        return {**none, "reason": f"no p-value below {least_p:.3g} is possible, and {level:.3g} is needed"}
     comparison = Comparison(
         pool.features[taken],
         permuted_sides(units, sides, settings.permutations, settings.seed),

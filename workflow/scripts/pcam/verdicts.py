@@ -23,11 +23,20 @@ def card(title: str, at: str, head: Any, text: Any, good: bool | None) -> dict[s
 
 
 def gate_card(gate: Any) -> dict[str, Any]:
+    """How every kind was judged. Good only where nothing was waived and no suspicion stays."""
     kinds = [gate.kinds[kind] for kind in gate.kinds]
-    repaired, waived = kinds.count("repaired"), kinds.count("waived")
-    text = f"{len(kinds)} kinds judged: {repaired} found and repaired, {waived} waived, the rest clean."
+    told = {
+        "fail": "neither repaired nor waived",
+        "repaired": "found and repaired",
+        "waived": "waived with a reason",
+        "kept": "suspected, kept and reported",
+        "pass": "clean",
+    }
+    counts = {verdict: kinds.count(verdict) for verdict in told}
+    text = ", ".join(f"{n} {told[verdict]}" for verdict, n in counts.items() if n)
     head = gate.open if isinstance(gate.open, Missing) else "Passed" if gate.open else "Not passed"
-    return card("Data gate", "q2", head, text, False if gate.open is False else None if waived else True)
+    good = None if counts["waived"] or counts["kept"] else True
+    return card("Data gate", "q2", head, f"{len(kinds)} kinds judged: {text}.", False if gate.open is False else good)
 
 
 def model_card(seeds: Any, baselines: Any) -> dict[str, Any]:
