@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from audit_evidence import audit_evidence
 from build_report import build_report, html_of_markdown
 from check_submission import ITEMS, check_members
 from plot_evaluation import plot_evaluation
@@ -100,8 +101,20 @@ PROVENANCE = {
 }
 CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
 RUNS = [("baseline", 0), ("baseline", 1)]
-PICTURES = ("patches", "training-baseline", "evaluation", "search", "errors", "slices", "throughput")
-PLANNED = ("determinism", "twin", "folds", "reproduce", "bottleneck", "bundle")
+PICTURES = (
+    "shift",
+    "leakage",
+    "patches",
+    "poison",
+    "audit_score",
+    "training-baseline",
+    "evaluation",
+    "search",
+    "errors",
+    "slices",
+    "throughput",
+)
+PLANNED = ("determinism", "twin", "reproduce", "bottleneck", "bundle")
 CUTS = {
     "determinism": {"path": "workflow/scripts/pcam/training.py", "name": "make_deterministic"},
     "order": {"path": "workflow/scripts/pcam/training.py", "name": "epoch_order"},
@@ -137,39 +150,12 @@ def results() -> dict:
         "n": 41,
         "positives": 17,
     }
-    found = {"split": "train", "of": 83, "rate": 0.0723, "interval": [0.03, 0.15], "rows": [3, 5]}
     test = {"file": "test", "n": 41, "positives": 17, "slides": 0, "groups": 2}
     gap_end = {"value": "q1", "n": 31, "positives": 11, "estimate": 0.654, "interval": [0.5, 0.8]}
     point = {"partition": "local", "node": "x", "device": "a CPU", "precision": "fp32", "job_id": "local"}
     chosen = {"name": "round-0/trial-1", "weights": "w.pt", "value": 0.9321}
     return {
-        "checksums": {"findings": [], "files": []},
-        "storage": {
-            "findings": [],
-            "files": [
-                {
-                    "file": "train_x.h5",
-                    "dtype": "float32",
-                    "layout": "contiguous",
-                    "chunks": None,
-                    "compression": None,
-                    "bytes_on_disk": 40_404,
-                    "bytes_as_uint8": 10_101,
-                    "factor": 4.0,
-                    "cause": "wide",
-                }
-            ],
-        },
-        "leakage": {
-            "findings": [{"kind": "overlap", "class": None, "n": 13, **found}],
-            "pairs": {"overlap": {"train-train": 19}},
-        },
-        "poison": {
-            "findings": [
-                {"kind": "blackout", "class": 0, "n": 6, **found},
-                {"kind": "constant", "class": 1, "n": 0, **found},
-            ]
-        },
+        **audit_evidence(),
         "patches": [
             ("split", "row", "label", "keep", "defects"),
             ("train", 0, 1, 1, ""),
@@ -178,8 +164,13 @@ def results() -> dict:
         "verdicts": {
             "blackout": {"verdict": "repaired", "reason": "6 dropped"},
             "overlap": {"verdict": "waived", "reason": "kept because: too many"},
+            "float_storage": {"verdict": "pass", "reason": "all as uint8"},
+            "prior_shift": {"verdict": "kept", "reason": "a suspicion"},
         },
-        "gate": {"open": True, "kinds": {"blackout": "repaired", "overlap": "waived"}},
+        "gate": {
+            "open": True,
+            "kinds": {"blackout": "repaired", "overlap": "waived", "prior_shift": "kept", "float_storage": "pass"},
+        },
         "splits": {
             **{name: {**test, "file": name} for name in ("train", "valid", "test")},
             "unlabelled": {**test, "n": 0},
@@ -365,6 +356,8 @@ def test_without_any_result_the_journal_says_missing_and_gives_no_number(tmp_pat
     run = Run(tmp_path, content={})
     text = run.journal()
     assert "".join(headings_of(text)).replace("[x]", "[ ]").startswith("".join(HEADINGS[:-6]))
+    for name in ("checksums", "storage", "leakage", "labels", "shift", "folds", "leaking", "score"):
+        assert f"missing: {escape_markdown(run.sources[name].path)}" in text
     for name in ("seeds", "splits", "poison", "champion", "throughput", "checklist", "environment"):
         assert f"missing: {escape_markdown(run.sources[name].path)}" in text
     # Of numbers there remain headings, code, file names, the config and words such as Q5 or uint8.
@@ -388,8 +381,24 @@ SHOWN = [
     ("seeds", "baseline", "test", "pr_auc", "sd"), ("seeds", "baseline", "test", "brier", "interval", 0),
     ("baselines", "always_tumour", "test", "f_beta"), ("baselines", "colour_histogram", "test", "roc_auc"),
     ("storage", "files", 0, "bytes_on_disk"), ("storage", "files", 0, "factor"),
-    ("leakage", "findings", 0, "n"), ("leakage", "pairs", "overlap", "train-train"),
+    *((("storage", "files", 0, name)) for name in ("bytes_data", "bytes_structure", "bytes_expected", "saving_as_uint8")),
+    ("storage", "files", 0, "bytes_gzip_estimate"), ("storage", "files", 0, "gzip_patches_measured"),
+    ("leakage", "findings", 0, "n"), ("leakage", "pairs", "overlap", "train-train"), ("leakage", "group_sizes", "2"),
+    ("leakage", "class_mix", "overlap", "mixed"), ("leakage", "clusters", 0, "size"), ("leakage", "coordinates", "pairs"),
+    ("leakage", "coordinates", "pairs_confirmed"), ("leakage", "method", "patches_compared"),
+    ("leakage", "findings", 1, "of_which_blank"),
     ("poison", "findings", 0, "n"), ("poison", "findings", 0, "rate"), ("poison", "findings", 0, "rows", 1),
+    ("poison", "stamps", 0, "patches"), ("poison", "by_class", 0, "n", 0), ("poison", "by_class", 0, "p_holm"),
+    ("labels", "splits", "train", "roc_auc"), ("labels", "planted", 0, "precision", "mean"), ("labels", "findings", 0, "n"),
+    ("labels", "most_suspicious", 0, "score"), ("labels", "splits", "train", "classes", "0", "flip_rate"),
+    ("shift", "prior", "splits", "train", "share"), ("shift", "pairs", 0, "two_sample", "roc_auc"),
+    ("shift", "findings", 0, "effect"), ("shift", "slides", "slides", "train"),
+    ("shift", "slides", "hospitals", "train", "UMCU"), ("checksums", "files", 0, "labels", 1),
+    ("score", "planted", 0, "recall"), ("score", "planted", 1, "recall"), ("score", "limits", 0, "limit"),
+    ("score", "kinds", "blackout", "found"),
+    ("folds", "schemes", "grouped", "spread", "between_folds", "sd"), ("folds", "optimism_of_random_folds", "mean"),
+    ("leaking", "variants", "baseline", "without", "roc_auc"), ("leaking", "n_leaking"),
+    ("leaking", "variants", "baseline", "difference", "value"),
     ("splits", "train", "n"), ("splits", "test", "positives"), ("normalisation", "n"), ("normalisation", "mean", 2),
     ("runs", "runs", 0, "metrics"), ("selection", "chosen", "value"), ("champion", "threshold"),
     ("champion", "threshold_rule", "n"), ("champion", "settings", "dropout"), ("champion_test", 2, 3),
@@ -571,7 +580,11 @@ def test_errors_come_most_confident_first_and_examples_from_the_whole_split() ->
     assert negatives.tolist() == [3, 2]
     rows = [{"split": "train", "row": str(i), "label": "0", "defects": "blackout" if i % 2 else ""} for i in range(10)]
     assert [row["row"] for row in spread(rows, 2)] == ["0", "9"]
-    assert list(groups_of(rows)) == ["clean, no tumour (label 0)", "clean, tumour (label 1)", "blackout"]
+    assert list(groups_of(rows)) == [
+        "free of poison, no tumour (label 0)",
+        "free of poison, tumour (label 1)",
+        "blackout",
+    ]
 
 
 def test_the_results_used_here_hold_no_number_twice_that_matters() -> None:

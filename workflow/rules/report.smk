@@ -4,7 +4,10 @@ from pcam.files import file_digest
 from pcam.provenance import ROOT, git_state, package_versions, tracked_files
 
 PICTURES = [
+    "shift",
+    "leakage",
     "patches",
+    "poison",
     "audit_score",
     *(f"training-{variant}" for variant in VARIANTS),
     "evaluation",
@@ -14,7 +17,10 @@ PICTURES = [
     "throughput",
 ]
 PICTURE_RULES = {
+    "shift": "plot_shift",
+    "leakage": "plot_leakage",
     "patches": "plot_patches",
+    "poison": "plot_poison",
     "audit_score": "plot_score",
     **{f"training-{variant}": "plot_training" for variant in VARIANTS},
     "evaluation": "plot_evaluation",
@@ -80,13 +86,17 @@ EVIDENCE = {
     "storage": ("results/audit/storage.json", "audit_storage"),
     "leakage": ("results/audit/leakage.json", "audit_leakage"),
     "poison": ("results/audit/poison.json", "audit_poison"),
+    "labels": ("results/audit/labels.json", "audit_labels"),
+    "shift": ("results/audit/shift.json", "audit_shift"),
     "patches": ("results/audit/patches.csv", "apply_policy"),
     "verdicts": ("results/audit/verdicts.json", "apply_policy"),
     "gate": ("results/audit/gate.json", "gate_audit"),
     "score": ("results/audit/score.json", "score_audit"),
     "splits": ("results/splits/splits.json", "make_splits"),
     "normalisation": ("results/splits/normalisation.json", "measure_normalisation"),
+    "folds": ("results/splits/folds.json", "compare_folds"),
     "seeds": ("results/aggregate/seeds.json", "aggregate_seeds"),
+    "leaking": ("results/aggregate/leaking_rows.json", "compare_leaking_rows"),
     "baselines": ("results/aggregate/baselines.json", "score_baselines"),
     "runs": ("results/tracking/runs.json", "track_runs"),
     "trials": ("results/search/trials.csv", "select_champion"),
@@ -128,7 +138,6 @@ PLANNED = {
         "audit_determinism",
     ),
     "planned twin": ("results/reproducibility/twin.json", "twin_run"),
-    "planned folds": ("results/reproducibility/folds.json", "compare_folds"),
     "planned reproduce": ("results/reproducibility/reproduce.json", "reproduce"),
     "planned bottleneck": ("results/benchmark/parts.json", "find_bottleneck"),
     "planned bundle": ("results/handover/manifest.json", "build_bundle"),
@@ -166,6 +175,85 @@ rule plot_patches:
         label=DATA_LABEL,
     script:
         "../scripts/plot_patches.py"
+
+
+rule plot_leakage:
+    """Pairs of every kind of leak side by side, shared tissue framed, and the largest groups."""
+    input:
+        **split_paths(DATA, "x.h5"),
+        leakage="results/audit/leakage.json",
+        patches="results/audit/patches.csv",
+    output:
+        png=report(
+            "results/assets/leakage.png",
+            category="Audit",
+            caption="../report/plot_leakage.rst",
+            labels={"figure": "leakage"},
+        ),
+        caption="results/assets/leakage.txt",
+    log:
+        "results/logs/plot_leakage.log",
+    benchmark:
+        "results/benchmarks/plot_leakage.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        code=code_digest("plot_leakage"),
+        label=DATA_LABEL,
+    script:
+        "../scripts/plot_leakage.py"
+
+
+rule plot_poison:
+    """Stamped blocks and where they stand, and the labels most contradicted."""
+    input:
+        **split_paths(DATA, "x.h5"),
+        poison="results/audit/poison.json",
+        labels="results/audit/labels.json",
+    output:
+        png=report(
+            "results/assets/poison.png",
+            category="Audit",
+            caption="../report/plot_poison.rst",
+            labels={"figure": "poison"},
+        ),
+        caption="results/assets/poison.txt",
+    log:
+        "results/logs/plot_poison.log",
+    benchmark:
+        "results/benchmarks/plot_poison.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        code=code_digest("plot_poison"),
+        label=DATA_LABEL,
+    script:
+        "../scripts/plot_poison.py"
+
+
+rule plot_shift:
+    """Share of tumour by file, and the two-sample tests against their null distributions."""
+    input:
+        shift="results/audit/shift.json",
+    output:
+        png=report(
+            "results/assets/shift.png",
+            category="Audit",
+            caption="../report/plot_shift.rst",
+            labels={"figure": "shift"},
+        ),
+        caption="results/assets/shift.txt",
+    log:
+        "results/logs/plot_shift.log",
+    benchmark:
+        "results/benchmarks/plot_shift.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        code=code_digest("plot_shift"),
+        label=DATA_LABEL,
+    script:
+        "../scripts/plot_shift.py"
 
 
 rule plot_score:

@@ -1,4 +1,6 @@
-"""Show clean patches of both classes and examples of every kind of defect that was found, in their own colours.
+"""Show clean patches of both classes and examples of every kind of poison that was found, in their own colours.
+
+Leaks show in pairs (plot_leakage), suspicious labels beside what speaks against them (plot_poison).
 
 Reads: the x file of each split; results/audit/patches.csv.
 Writes: results/assets/patches.png and its caption.
@@ -14,6 +16,7 @@ from pcam.facts import FILE_SPLITS
 from pcam.figures import drawing, grid_size_in, patch_grid, write_caption
 from pcam.files import read_csv
 from pcam.hdf5 import PatchReader
+from pcam.policy import LEAKS
 from pcam.stage import run_stage
 
 COLUMNS = 8
@@ -22,6 +25,7 @@ NOTES = {
     "out_of_range": "values above 255 shown as 255",
 }
 BLANK = {"blackout", "washout", "constant"}
+ELSEWHERE = {"exact_duplicate", "label_suspect", *LEAKS}
 
 Row = Mapping[str, str]
 
@@ -41,12 +45,12 @@ def telling(kind: str, rows: Sequence[Row]) -> Sequence[Row]:
 
 
 def groups_of(patches: Sequence[Row]) -> dict[str, list[Row]]:
-    """Heading to rows: clean by class, then every defect, most frequent first."""
-    clean = [row for row in patches if not row["defects"]]
-    kinds = Counter(kind for row in patches for kind in row["defects"].split(";") if kind)
+    """Heading to rows: clean by class, then every defect that one patch shows, most frequent first."""
+    clean = [row for row in patches if not set(row["defects"].split(";")) - {"", *ELSEWHERE}]
+    kinds = Counter(kind for row in patches for kind in row["defects"].split(";") if kind and kind not in ELSEWHERE)
     groups = {
-        "clean, no tumour (label 0)": [row for row in clean if row["label"] == "0"],
-        "clean, tumour (label 1)": [row for row in clean if row["label"] == "1"],
+        "free of poison, no tumour (label 0)": [row for row in clean if row["label"] == "0"],
+        "free of poison, tumour (label 1)": [row for row in clean if row["label"] == "1"],
     }
     for kind, _ in sorted(kinds.items(), key=lambda item: (-item[1], item[0])):
         groups[kind] = [row for row in patches if kind in row["defects"].split(";")]
@@ -73,13 +77,13 @@ def plot_patches(x_paths: Mapping[str, str], patches_path: str, png: str, captio
             shown.append((heading, [example(row) for row in spread(telling(kind, rows), COLUMNS)]))
     with drawing(png, label, *grid_size_in(len(shown), COLUMNS)) as figure:
         patch_grid(figure, shown)
-    defective = sum(bool(row["defects"]) for row in patches)
+    clean = sum(len(rows) for rows in list(groups.values())[:2])
     found = ", ".join(f"{kind.replace('_', ' ')} {len(rows):,}" for kind, rows in list(groups.items())[2:])
     write_caption(
         caption,
         [
             "Patches in their own colours, at even distances through the files; below each its split, row and label.",
-            f"{defective:,} of {len(patches):,} patches carry a finding" + (f" ({found})." if found else "."),
+            f"{len(patches) - clean:,} of {len(patches):,} patches carry poison" + (f" ({found})." if found else "."),
         ],
         label,
     )

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from pcam.files import atomic_path, write_text
@@ -20,6 +21,7 @@ from pcam.files import atomic_path, write_text
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, RED, SKY)
 INK, GREY, FAINT = "#1a1a1a", "#767676", "#d9d9d9"
+FRAME = "#F0E442"  # Okabe and Ito's yellow, which tissue does not show
 MARKERS = ("o", "s", "^", "D", "v", "P")
 LABEL_STRIP_IN = 0.3  # height kept free at the foot for the data label
 PATCH_IN, PITCH_IN, ROW_IN, MARGIN_IN = 1.05, 1.2, 1.68, 0.15  # of a grid of patches
@@ -97,17 +99,21 @@ def show_patch(axes: Axes, patch: np.ndarray, below: str) -> None:
 
 
 def patch_grid(
-    figure: Figure, rows: Sequence[tuple[str, Sequence[tuple[np.ndarray, str]]]], *, paired: bool = False
+    figure: Figure,
+    rows: Sequence[tuple[str, Sequence[tuple[np.ndarray, str]]]],
+    *,
+    paired: bool = False,
+    first_line: int = 0,
 ) -> list[list[Axes]]:
     """Rows of patches, each patch with its line of text, each row with its heading; see grid_size_in. Gives the axes.
 
     Placed by hand, in inches: a layout engine would widen a column to the length of its heading. `paired`: every second
-    patch moves towards the one before it.
+    patch moves towards the one before it. `first_line`: rows of the figure that are taken already.
     """
     figure.set_layout_engine("none")
     width, height = figure.get_size_inches()
     drawn: list[list[Axes]] = []
-    for line, (heading, patches) in enumerate(rows):
+    for line, (heading, patches) in enumerate(rows, first_line):
         top = height - 0.1 - line * ROW_IN
         figure.text(MARGIN_IN / width, (top - 0.2) / height, heading, fontsize=10, weight="bold", va="bottom")
         drawn.append([])
@@ -119,6 +125,15 @@ def patch_grid(
             show_patch(axes, *shown)
             drawn[-1].append(axes)
     return drawn
+
+
+def outline(axes: Axes, top: int, left: int, height: int, width: int, *, margin: int = 0) -> None:
+    """A frame around pixels of a shown patch, `margin` pixels away, visible on dark and on light tissue."""
+    top, left, height, width = top - margin, left - margin, height + 2 * margin, width + 2 * margin
+    for colour, thickness in ((INK, 3.2), (FRAME, 1.5)):
+        frame = Rectangle((left - 0.5, top - 0.5), width, height, fill=False, edgecolor=colour, linewidth=thickness)
+        axes.add_patch(frame)
+        frame.set_clip_on(False)  # at the patch's edge half of it would be gone
 
 
 def grid_size_in(rows: int, columns: int) -> tuple[float, float]:

@@ -195,10 +195,9 @@ def survey_block(path: str, start: int, stop: int) -> dict[str, np.ndarray]:
     seen = look(stored)
     small, lossless = as_uint8(stored, seen)
     parts: list[tuple[np.ndarray, ...]] = []
-    digests = [
-        hashlib.sha256(small[i] if lossless[i] else stored[i].astype(np.float32)).digest()[:16]
-        for i in range(len(stored))
-    ]
+    with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinity, which is what it is worth here
+        contents = (small[i] if fits else stored[i].astype(np.float32) for i, fits in enumerate(lossless))
+        digests = [hashlib.sha256(content).digest()[:16] for content in contents]
     for first in range(0, len(small), TOGETHER):
         some = small[first : first + TOGETHER]
         pixels, grey = packed(some), grey_sums(some)
