@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+from itertools import product
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,13 +41,14 @@ STAGES = ("checksums", "storage", "survey", "leakage", "poison")
 
 
 def slides(rng: np.random.Generator):
-    """Endless slides (SIDE,SIDE,3) uint8: two drawn ones, turned, with grain of their own, so that none repeats."""
-    drawn = [draw_slide(rng, hospital, "tumor", SIDE)[0] for hospital in ("RUMC", "UMCU")]
+    """Slides (SIDE,SIDE,3) uint8, 512 of them and then the same again: four drawn ones in all their turned and mirrored
+    forms, moved against the grid that patches are cut on, with grain of their own, so that no tissue repeats."""
+    drawn = [draw_slide(rng, hospital, "tumor", SIDE)[0] for hospital in ("RUMC", "UMCU", "RUMC", "UMCU")]
     while True:
-        for turns in range(4):
-            for image in drawn:
-                grain = rng.integers(0, 4, image.shape, dtype=np.uint8)
-                yield np.minimum(np.rot90(image, turns), 252) + grain
+        for down, aside in product(range(0, GRID_PX, 4), repeat=2):
+            for turns, mirrored, image in product(range(4), (1, -1), drawn):
+                moved = np.roll(np.rot90(image, turns)[:, ::mirrored], (down, aside), (0, 1))
+                yield np.minimum(moved, 252) + rng.integers(0, 4, image.shape, dtype=np.uint8)
 
 
 def make_set(folder: Path, n: int, dtype: str, canvases) -> None:

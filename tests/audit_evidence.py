@@ -37,7 +37,7 @@ def fold_scheme(folds: tuple[float, float, float], seeds: tuple[float, float, fl
         name: {"sd": sd, "interval": [low, high], "degrees_of_freedom": 4}
         for name, (sd, low, high) in (("between_folds", folds), ("between_seeds", seeds))
     }
-    return {"reason": None, "units": 24, "spread": {**told, "expected_from_patches_sd": 0.0123}}
+    return {"reason": None, "units": 24, "spread": {**told, "expected_from_patches_sd": 0.0123, "n_seeds": 4}}
 
 
 def part_of(area: float | None, n: int) -> dict[str, Any]:
@@ -70,15 +70,23 @@ def audit_evidence() -> dict[str, Any]:
     shares = {"n": 83, "tumours": 14, "share": 0.1687, "interval": [0.103, 0.264], "counts_equal": []}
     classes = {"flip_rate": 0.0311, "flip_rate_interval": [0.01, 0.06], "claimed": True, "candidates": 37}
     judged = {
-        "verdict": "flips", "reason": "labels contradict", "n": 79, "roc_auc": 0.887, "roc_auc_interval": [0.8, 0.95],
-        "classes": {"0": classes, "1": {**classes, "claimed": False}}, "smallest_rate_seen": 0.05,
-    }  # fmt: skip
+        "verdict": "flips",
+        "reason": "labels contradict",
+        "n": 79,
+        "roc_auc": 0.887,
+        "roc_auc_interval": [0.8, 0.95],
+        "classes": {"0": classes, "1": {**classes, "claimed": False}},
+        "smallest_rate_seen": 0.05,
+    }
     return {
         "checksums": {
             "findings": [
-                {"kind": kind, "split": "train", "n": 0, "of": 3, "told": []} for kind in ("swapped_split", "same_content")
+                {"kind": kind, "split": "train", "n": 0, "of": 3, "told": []}
+                for kind in ("swapped_split", "same_content")
             ],
-            "files": [{"split": "train", "key": "x", "file": "train_x.h5", "patches": 83, "labels": [69, 14], **sums, **said}],
+            "files": [
+                {"split": "train", "key": "x", "file": "train_x.h5", "patches": 83, "labels": [69, 14], **sums, **said}
+            ],
         },
         "storage": {"findings": [], "files": [file_of()]},
         "leakage": {
@@ -90,13 +98,23 @@ def audit_evidence() -> dict[str, Any]:
             ],
             "method": {"largest_shift_px": 80, "patches_compared": 78, "slides_known": 83},
             "coordinates": {
-                "unit_per_px": 1.0, "unit_measured_on": 21, "pairs": 27, "pairs_comparable": 26, "pairs_confirmed": 25,
+                "unit_per_px": 1.0,
+                "unit_measured_on": 21,
+                "pairs": 27,
+                "pairs_comparable": 26,
+                "pairs_confirmed": 25,
             },
             "pairs": {"overlap": dict(zip(WHERE, (19, 3, 1, 2, 0, 0), strict=True))},
             "class_mix": {"overlap": {"both_0": 15, "both_1": 6, "mixed": 4, "unknown": 0}},
             "group_sizes": {"2": 11, "5": 1},
             "clusters": [
-                {"group": 0, "size": 5, "splits": {"train": 4, "test": 1}, "classes": {"0": 5}, "members": [["train", 3]]}
+                {
+                    "group": 0,
+                    "size": 5,
+                    "splits": {"train": 4, "test": 1},
+                    "classes": {"0": 5},
+                    "members": [["train", 3]],
+                }
             ],
             "examples": [],
         },
@@ -107,11 +125,20 @@ def audit_evidence() -> dict[str, Any]:
             ],
             "stamps": [
                 {
-                    "height": 6, "width": 7, "flat": False, "patches": 16, "places": 12, "place": None,
-                    "classes": {"0": 16, "1": 0}, "rows": [["train", 33]], "pixels": [],
+                    "height": 6,
+                    "width": 7,
+                    "flat": False,
+                    "patches": 16,
+                    "places": 12,
+                    "place": None,
+                    "classes": {"0": 16, "1": 0},
+                    "rows": [["train", 33]],
+                    "pixels": [],
                 }
             ],
-            "by_class": [{"split": "train", "kind": "blackout", "n": [6, 1], "of": [69, 14], "p_holm": 0.002, "depends": True}],
+            "by_class": [
+                {"split": "train", "kind": "blackout", "n": [6, 1], "of": [69, 14], "p_holm": 0.002, "depends": True}
+            ],
         },
         "labels": {
             "findings": [{"kind": "label_suspect", "class": 0, "n": 8, "verdict": "flips", **FOUND}],
@@ -119,8 +146,12 @@ def audit_evidence() -> dict[str, Any]:
             "splits": {"train": judged},
             "planted": [
                 {
-                    "rate": 0.05, "plantings": 5, "roc_auc": summary(0.934), "precision": summary(0.561),
-                    "recall": summary(0.722), "claimed": {"train": 4},
+                    "rate": 0.05,
+                    "plantings": 5,
+                    "roc_auc": summary(0.934),
+                    "precision": summary(0.561),
+                    "recall": summary(0.722),
+                    "claimed": {"train": 4},
                 }
             ],
             "most_suspicious": [{"split": "train", "row": 61, "label": 1, "score": 0.991}],
@@ -133,24 +164,51 @@ def audit_evidence() -> dict[str, Any]:
             "prior": {"splits": {"train": shares, "test": None}, "pairs": []},
             "pairs": [
                 {
-                    "splits": ["train", "valid"], "n": [38, 36], "units": [4, 3], "two_sample": test, "features": features,
+                    "splits": ["train", "valid"],
+                    "n": [38, 36],
+                    "units": [4, 3],
+                    "two_sample": test,
+                    "features": features,
                     "reason": None,
                 }
             ],
             "slides": {
-                "known": True, "slides": {"train": 4}, "patches_with_slide": {"train": 81},
-                "hospitals": {"train": {"RUMC": 48, "UMCU": 33}}, "shared": {"train-valid": []},
+                "known": True,
+                "slides": {"train": 4},
+                "patches_with_slide": {"train": 81},
+                "hospitals": {"train": {"RUMC": 48, "UMCU": 33}},
+                "shared": {"train-valid": []},
             },
         },
         "score": {
-            "kinds": {"blackout": {**line_of("blackout", 0.95, 20), "found": 19}, "constant": line_of("constant", None, 0)},
-            "planted": [line_of("blackout", 0.975), line_of("constant", 0.8), line_of("overlap", 0.96), line_of("near_duplicate", 0.9)],
+            "kinds": {
+                "blackout": {**line_of("blackout", 0.95, 20), "found": 19},
+                "constant": line_of("constant", None, 0),
+            },
+            "planted": [
+                line_of("blackout", 0.975),
+                line_of("constant", 0.8),
+                line_of("overlap", 0.96),
+                line_of("near_duplicate", 0.9),
+            ],
             "limits": [
-                {"kind": "blackout", "variant": None, "level": None, "by": "rate", "direction": "from", "limit": 0.002, "tried": [0.002]}
+                {
+                    "kind": "blackout",
+                    "variant": None,
+                    "level": None,
+                    "by": "rate",
+                    "direction": "from",
+                    "limit": 0.002,
+                    "tried": [0.002],
+                }
             ],
         },
         "folds": {
-            "n": 77, "folds": 5, "seeds": 4, "grouped_by": "slide and leak group", "seed_varies": "the bootstrap sample",
+            "n": 77,
+            "folds": 5,
+            "seeds": 4,
+            "grouped_by": "slide and leak group",
+            "seed_varies": "the bootstrap sample",
             "schemes": {
                 "grouped": fold_scheme((0.0213, 0.0128, 0.0612), (0.0062, 0.0048, 0.0090)),
                 "random": fold_scheme((0.0060, 0.0036, 0.0173), (0.0038, 0.0029, 0.0055)),
@@ -158,12 +216,18 @@ def audit_evidence() -> dict[str, Any]:
             "optimism_of_random_folds": {"mean": 0.0161, "interval": [0.0141, 0.0181], "values": [0.0161, 0.0161]},
         },
         "leaking": {
-            "file": "test", "partners_in": ["train", "valid"], "n": 41, "n_leaking": 6, "by_kind": {"overlap": 6},
+            "file": "test",
+            "partners_in": ["train", "valid"],
+            "n": 41,
+            "n_leaking": 6,
+            "by_kind": {"overlap": 6},
             "variants": {
                 "baseline": {
-                    "all": part_of(0.911, 41), "without": part_of(0.899, 35), "leaking": part_of(None, 6),
+                    "all": part_of(0.911, 41),
+                    "without": part_of(0.899, 35),
+                    "leaking": part_of(None, 6),
                     "difference": {"value": -0.012, "interval": [-0.02, -0.004], "reason": None},
                 }
             },
         },
-    }  # fmt: skip
+    }

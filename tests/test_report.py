@@ -381,15 +381,18 @@ SHOWN = [
     ("seeds", "baseline", "test", "pr_auc", "sd"), ("seeds", "baseline", "test", "brier", "interval", 0),
     ("baselines", "always_tumour", "test", "f_beta"), ("baselines", "colour_histogram", "test", "roc_auc"),
     ("storage", "files", 0, "bytes_on_disk"), ("storage", "files", 0, "factor"),
-    *((("storage", "files", 0, name)) for name in ("bytes_data", "bytes_structure", "bytes_expected", "saving_as_uint8")),
+    ("storage", "files", 0, "bytes_data"), ("storage", "files", 0, "bytes_structure"),
+    ("storage", "files", 0, "bytes_expected"), ("storage", "files", 0, "saving_as_uint8"),
     ("storage", "files", 0, "bytes_gzip_estimate"), ("storage", "files", 0, "gzip_patches_measured"),
     ("leakage", "findings", 0, "n"), ("leakage", "pairs", "overlap", "train-train"), ("leakage", "group_sizes", "2"),
-    ("leakage", "class_mix", "overlap", "mixed"), ("leakage", "clusters", 0, "size"), ("leakage", "coordinates", "pairs"),
+    ("leakage", "class_mix", "overlap", "mixed"), ("leakage", "clusters", 0, "size"),
+    ("leakage", "coordinates", "pairs"),
     ("leakage", "coordinates", "pairs_confirmed"), ("leakage", "method", "patches_compared"),
     ("leakage", "findings", 1, "of_which_blank"),
     ("poison", "findings", 0, "n"), ("poison", "findings", 0, "rate"), ("poison", "findings", 0, "rows", 1),
     ("poison", "stamps", 0, "patches"), ("poison", "by_class", 0, "n", 0), ("poison", "by_class", 0, "p_holm"),
-    ("labels", "splits", "train", "roc_auc"), ("labels", "planted", 0, "precision", "mean"), ("labels", "findings", 0, "n"),
+    ("labels", "splits", "train", "roc_auc"), ("labels", "planted", 0, "precision", "mean"),
+    ("labels", "findings", 0, "n"),
     ("labels", "most_suspicious", 0, "score"), ("labels", "splits", "train", "classes", "0", "flip_rate"),
     ("shift", "prior", "splits", "train", "share"), ("shift", "pairs", 0, "two_sample", "roc_auc"),
     ("shift", "findings", 0, "effect"), ("shift", "slides", "slides", "train"),
@@ -581,8 +584,8 @@ def test_errors_come_most_confident_first_and_examples_from_the_whole_split() ->
     rows = [{"split": "train", "row": str(i), "label": "0", "defects": "blackout" if i % 2 else ""} for i in range(10)]
     assert [row["row"] for row in spread(rows, 2)] == ["0", "9"]
     assert list(groups_of(rows)) == [
-        "free of poison, no tumour (label 0)",
-        "free of poison, tumour (label 1)",
+        "no finding, no tumour (label 0)",
+        "no finding, tumour (label 1)",
         "blackout",
     ]
 

@@ -114,8 +114,8 @@ def plot_leakage(
         caption,
         [
             told(leakage),
-            "Pairs stand side by side in their own colours, those across splits first where the audit lists examples of "
-            "them; below each patch its split, row and label, and what the policy did.",
+            "Pairs stand side by side in their own colours, those across splits first where the audit lists any; "
+            "below each patch its split, row and label, and what the policy did.",
         ],
         label,
     )

@@ -49,8 +49,8 @@ def groups_of(patches: Sequence[Row]) -> dict[str, list[Row]]:
     clean = [row for row in patches if not set(row["defects"].split(";")) - {"", *ELSEWHERE}]
     kinds = Counter(kind for row in patches for kind in row["defects"].split(";") if kind and kind not in ELSEWHERE)
     groups = {
-        "free of poison, no tumour (label 0)": [row for row in clean if row["label"] == "0"],
-        "free of poison, tumour (label 1)": [row for row in clean if row["label"] == "1"],
+        "no finding, no tumour (label 0)": [row for row in clean if row["label"] == "0"],
+        "no finding, tumour (label 1)": [row for row in clean if row["label"] == "1"],
     }
     for kind, _ in sorted(kinds.items(), key=lambda item: (-item[1], item[0])):
         groups[kind] = [row for row in patches if kind in row["defects"].split(";")]
@@ -73,7 +73,7 @@ def plot_patches(x_paths: Mapping[str, str], patches_path: str, png: str, captio
 
         for kind, rows in groups.items():
             note = f"; {NOTES[kind]}" if kind in NOTES else ""
-            heading = f"{kind.replace('_', ' ')}: {len(rows):,} patches{note}"
+            heading = f"{kind.replace('_', ' ')}: {len(rows):,} patch{'' if len(rows) == 1 else 'es'}{note}"
             shown.append((heading, [example(row) for row in spread(telling(kind, rows), COLUMNS)]))
     with drawing(png, label, *grid_size_in(len(shown), COLUMNS)) as figure:
         patch_grid(figure, shown)
@@ -83,7 +83,8 @@ def plot_patches(x_paths: Mapping[str, str], patches_path: str, png: str, captio
         caption,
         [
             "Patches in their own colours, at even distances through the files; below each its split, row and label.",
-            f"{len(patches) - clean:,} of {len(patches):,} patches carry poison" + (f" ({found})." if found else "."),
+            f"{len(patches) - clean:,} of {len(patches):,} patches carry a finding beside leaks and doubted labels"
+            + (f" ({found})." if found else "."),
         ],
         label,
     )

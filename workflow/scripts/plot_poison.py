@@ -48,9 +48,8 @@ def told(poison: Mapping[str, Any], labels: Mapping[str, Any]) -> list[str]:
     """What the caption states."""
     stamps = poison["stamps"]
     bearing = sum(stamp["patches"] for stamp in stamps)
-    found = (
-        f"{len(stamps)} stamped blocks in {bearing:,} patches" if stamps else "No stamped block recurs in the patches"
-    )
+    number = f"{len(stamps)} stamped block{'' if len(stamps) == 1 else 's'}"
+    found = f"{number} in {bearing:,} patches" if stamps else "No stamped block recurs in the patches"
     first = f", the first {STAMPS} shown" if len(stamps) > STAMPS else ""
     more = f"{first}; each enlarged on the left, and framed where it stands" if stamps else ""
     return [

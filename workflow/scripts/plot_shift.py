@@ -5,6 +5,7 @@ Writes: results/assets/shift.png and its caption.
 """
 
 from collections.abc import Mapping
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ def draw_pair(axes: Axes, pair: Mapping[str, Any], found: bool | None) -> None:
     if test is None:
         axes.set_title(f"{names}:\ncannot tell", fontsize=10)
         axes.set_xticks([])
-        undefined_note(axes, pair["reason"].replace(" on ", "\non "))
+        undefined_note(axes, fill(pair["reason"], 28))
         return
     verdict = "a shift" if found else "no shift shown"
     axes.hist(test["null"], bins=np.linspace(0, 1, 51), color=SKY, label="splits dealt at random")

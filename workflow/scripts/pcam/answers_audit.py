@@ -91,6 +91,11 @@ def storage_sentence(storage: Any) -> Any:
     return f"{text} For every file the parts add up to its size, to the byte."
 
 
+def fewer(saved: int) -> str:
+    """How many bytes less, or more."""
+    return f"{abs(saved):,} bytes {'less' if saved > 0 else 'more'}" if saved else "as many bytes as now"
+
+
 def saving_sentence(storage: Any, splits: Any) -> Any:
     """What the repair saves: as one byte a value, gzipped, and what the store of this run takes."""
     if isinstance(storage.files, Missing):
@@ -100,10 +105,9 @@ def saving_sentence(storage: Any, splits: Any) -> Any:
     if any(not isinstance(value, int) for value in [*whole, *small]):
         text = "What a repair saves in all is undefined: of a file here the values lie elsewhere, or none fits a byte."
     else:
-        text = f"Written as one byte a value, the pixels of all files together would take {abs(sum(whole)):,} bytes "
-        text += f"{'less' if sum(whole) >= 0 else 'more'}, and {abs(sum(small)):,} bytes "
-        text += f"{'less' if sum(small) >= 0 else 'more'} gzipped ({x[0].gzip_setting}), as far as the measured chunks "
-        text += "tell."
+        text = "Written as one byte a value, the pixels of all files together would take "
+        text += f"{fewer(sum(whole))}, and gzipped as well ({x[0].gzip_setting}) {fewer(sum(small))}, as far as the "
+        text += "measured chunks tell."
     sizes = [splits[name].n for name in (*FILE_SPLITS, "unlabelled")]
     if any(isinstance(n, Missing) for n in sizes):
         return text
@@ -181,6 +185,8 @@ def label_sentence(labels: Any) -> Any:
     answers = []
     if "flips" in told:
         answers.append(f"flips are claimed in {listed(told['flips'])}, with {counted(suspects, 'suspect')} listed")
+    elif labels.together.verdict == "flips":
+        answers.append("flips are claimed in all splits taken together, and in none alone")
     if "none claimed" in told:
         answers.append(f"none are claimed in {listed(told['none claimed'])}")
     if "cannot tell" in told:
@@ -198,8 +204,10 @@ def label_rows(labels: Any) -> Rows:
     if isinstance(labels.splits, Missing):
         return labels.splits
     rows = []
-    for split in labels.splits:
-        entry = labels.splits[split]
+    entries = {split: labels.splits[split] for split in labels.splits}
+    if is_measured(labels.together):
+        entries["together"] = labels.together
+    for split, entry in entries.items():
         seen = entry.smallest_rate_seen
         rows.append(
             [
@@ -220,7 +228,8 @@ def flips_of(entry: Any, label: str) -> str:
         return "undefined"
     own = entry.classes[label]
     claim = "claimed" if own.claimed else "not claimed"
-    return f"{percent(own.flip_rate)} ({percent_between(own.flip_rate_interval, 1)}), {claim}; {own.candidates:,} fit"
+    fit = f"; {own.candidates:,} fit" if is_measured(own.candidates) else ""
+    return f"{percent(own.flip_rate)} ({percent_between(own.flip_rate_interval, 1)}), {claim}{fit}"
 
 
 def planted_rows(labels: Any) -> Rows:
@@ -273,6 +282,7 @@ def audit_answers(found: Found) -> dict[str, Any]:
         "label_suspects": suspect_rows(labels),
         "poison_score": score_rows(score, poison_kinds),
         "truth_table": truth_rows(score),
+        "recall_wanted": number(score.method.limit_recall, 2),
         "poison_unseen": unseen_rows(poison, score),
         "poison_verdicts": verdict_rows(verdicts, others),
         "waived": ", ".join(kinds_judged(verdicts, "waived")),

@@ -12,6 +12,7 @@ Rows = list[list[Any]] | Missing
 
 ROWS_SHOWN = 8
 NOT_REACHED = "not reached"  # as score.json writes it
+RECURRING = ("trigger",)  # found by how often it recurs, so never below a share of patches
 AMOUNTS = {"pixels": "px", "percent": "%", "values": "values", "quality": "quality", "sigma": "px sigma"}
 
 
@@ -91,7 +92,7 @@ def audit_sentence(audit: Any, what: str, without: Iterable[str] = ()) -> Any:
         if n
     ]
     absent = [words(kind) for kind, n in counts.items() if not n]
-    text = f"Of {len(counts)} kinds of {what} looked for, {len(present)} were found"
+    text = f"Of {len(counts)} kinds of {what} looked for, {len(present)} {'was' if len(present) == 1 else 'were'} found"
     text += f" (patches: {'; '.join(present)})." if present else "."
     return text + (f" Looked for and not found: {', '.join(absent)}." if absent else "")
 
@@ -151,11 +152,18 @@ def truth_rows(score: Any) -> Rows:
     ]  # fmt: skip
 
 
+def least_share(score: Any, kind: str) -> float:
+    """The smallest planted share of patches from which a kind is found reliably; 1 where none tried was."""
+    reached = [limit.limit for limit in score.limits if limit.kind == kind and limit.by == "rate" and not limit.variant]
+    return min((limit for limit in reached if limit != NOT_REACHED), default=1.0)
+
+
 def unseen_rows(audit: Any, score: Any, without: Iterable[str] = ()) -> Rows:
     """For each kind absent from a split the smallest rate that would have been seen there.
 
     That is the upper end of Wilson's 95 % interval of no patch among those looked at, divided by the recall measured on
-    planted defects: so many, at most, can be there without the audit finding one.
+    planted defects: so many, at most, can be there without the audit finding one. What is found by how often it recurs
+    has its smallest planted share that was found as a floor.
     """
     counts = by_split(audit)
     for needed in (counts, score.planted):
@@ -166,10 +174,11 @@ def unseen_rows(audit: Any, score: Any, without: Iterable[str] = ()) -> Rows:
         if kind in without or all(n for n, _ in splits.values()):
             continue
         recall = lines[kind].recall if kind in lines else None
+        floor = least_share(score, kind) if kind in RECURRING else 0.0
         cells: list[Any] = []
         for split in FILE_SPLITS:
             n, of = splits.get(split, (0, 0))
-            bound = wilson_interval(0, of)[1] / recall if recall else 1.0
+            bound = max(wilson_interval(0, of)[1] / recall, floor) if recall else 1.0
             cells.append(f"found ({n:,})" if n else percent(bound, 2) if bound < 1 else "cannot tell")
         measured = with_interval(recall, lines[kind].recall_interval, 2) if recall is not None else "not measured"
         rows.append([words(kind), measured, *cells])

@@ -1,5 +1,6 @@
 """What the journal says of leakage and of cross-validation (questions 2.2 and 2.3)."""
 
+from math import hypot, sqrt
 from statistics import fmean
 from typing import Any
 
@@ -204,8 +205,9 @@ def fold_sentences(folds: Any) -> list[Any]:
         ]
     else:
         sentences = [f"{start}, but the intervals of the two overlap: which varies more, this run cannot tell."]
-    expected = spread.expected_from_patches_sd
-    chance = f"The number of patches in a fold alone would let folds vary by {number(expected, 4)}"
+    # A fold's mean over seeds varies by its number of patches, and by what the seeds leave in it.
+    expected = hypot(spread.expected_from_patches_sd, seeds.sd / sqrt(spread.n_seeds))
+    chance = f"The number of patches in a fold and its seeds alone would let folds vary by {number(expected, 4)}"
     if expected < between.interval[0]:
         sentences.append(f"{chance}, less than they do: slides or groups differ from one another.")
     elif expected > between.interval[1]:
@@ -255,7 +257,7 @@ def leakage_answers(found: Found) -> dict[str, Any]:
         "group_sentence": group_sentence(leakage),
         "cluster_table": cluster_rows(leakage),
         "coordinates_sentence": coordinates_sentence(leakage),
-        "leakage_verdicts": verdict_rows(found["verdicts"], LEAK_KINDS),
+        "leakage_verdicts": verdict_rows(found["verdicts"], [kind for kind in LEAK_KINDS if kind not in unlooked]),
         "leakage_score": score_rows(score, LEAK_KINDS),
         "leakage_unseen": unseen_rows(leakage, score, META_KINDS),
         "leaking_table": leaking_rows(found["leaking"]),

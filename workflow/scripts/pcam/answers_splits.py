@@ -109,12 +109,12 @@ def shift_sentences(shift: Any) -> list[Any]:
     names = {"prior_shift": "The share of tumour", "covariate_shift": "Colour and texture"}
     for kind, what in names.items():
         told = pairs_found(shift, kind)
-        pairs = {answer: listed(" and ".join(found.splits) for found in some) for answer, some in told.items()}
+        pairs = {answer: listed("-".join(found.splits) for found in some) for answer, some in told.items()}
         verb = "differs" if kind == "prior_shift" else "differ"
         effect = "difference" if kind == "prior_shift" else "ROC-AUC of telling the splits apart"
         if told["yes"]:
             shown = "; ".join(
-                f"{' and '.join(found.splits)}: {effect} {found.effect:.3f}, p {found.p:.2g}" for found in told["yes"]
+                f"{'-'.join(found.splits)}: {effect} {found.effect:.3f}, p {found.p:.2g}" for found in told["yes"]
             )
             sentences.append(f"{what} {verb} between splits by more than chance explains ({shown}).")
         if told["no"]:
@@ -122,8 +122,8 @@ def shift_sentences(shift: Any) -> list[Any]:
             sentences.append(f"{some} of {what[0].lower() + what[1:]} is shown between {pairs['no']}.")
         if told["cannot tell"]:
             sentences.append(
-                f"Whether {what[0].lower() + what[1:]} {verb} between {pairs['cannot tell']}, this run cannot tell: "
-                "too few slides or groups of shared tissue on a side."
+                f"Whether {what[0].lower() + what[1:]} {verb} between {pairs['cannot tell']}, this run cannot tell; "
+                "the table says why."
             )
         if not any(told.values()):
             sentences.append(f"{what}: no two splits could be compared, because labels are unknown.")

@@ -3,13 +3,14 @@
 Each search is an index over what the survey keeps, and each find that is not pixel identity is verified on the pixels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from scipy.fft import dctn
 from scipy.ndimage import minimum_filter, uniform_filter
 from scipy.spatial import cKDTree
 
+from pcam.blocks import in_order, patch_access
 from pcam.survey import CELL_PX, CELLS, Patches
 
 Fetch = Callable[[int], np.ndarray]  # one patch as uint8 (96,96,3), by its index over all splits
@@ -22,6 +23,7 @@ FREQUENCIES = sorted(
     ((i, j) for i in range(6) for j in range(6) if i + j), key=lambda at: (at[0] ** 2 + at[1] ** 2, at)
 )[:20]
 NEAR = 0.2
+TASK = 256  # pairs a task compares
 CHUNK = 8192  # patches whose cells are floats at a time
 NEIGHBOURS = 8  # nearest neighbours compared: keeps the work linear where many patches look alike
 COARSE_STD = 3.0  # standard deviation of grey over the cells that a patch needs to be told from others
@@ -108,7 +110,13 @@ def same_detail(a: np.ndarray, b: np.ndarray) -> bool:
     return bool(np.corrcoef(one, other)[0, 1] >= needed)
 
 
-def near_pairs(patches: Patches, usable: np.ndarray, fetch: Fetch, *, processes: int) -> np.ndarray:
+def details_agree(files: Mapping[str, str], pairs: np.ndarray) -> np.ndarray:
+    """Which pairs (k,2) show the same detail. Work for a process of its own."""
+    with patch_access(files) as fetch:
+        return np.array([same_detail(fetch(a), fetch(b)) for a, b in pairs.tolist()], bool)
+
+
+def near_pairs(patches: Patches, usable: np.ndarray, files: Mapping[str, str], *, processes: int) -> np.ndarray:
     """(k,2) pairs a < b of distinct usable contents that are one picture re-encoded or of another brightness."""
     low, std = coarse_picture(patches.cells)
     at = np.flatnonzero(usable & (std >= COARSE_STD))
@@ -119,5 +127,5 @@ def near_pairs(patches: Patches, usable: np.ndarray, fetch: Fetch, *, processes:
     one, which = np.nonzero((found < len(at)) & (found != np.arange(len(at))[:, None]))
     other = found[one, which]
     pairs = np.unique(np.sort(np.stack([at[one], at[other]], axis=1), axis=1), axis=0)
-    same = [same_detail(fetch(a), fetch(b)) for a, b in pairs.tolist()]
-    return np.asarray(pairs[np.array(same, bool)])
+    tasks = ((files, some) for some in np.array_split(pairs, len(pairs) // TASK + 1))
+    return np.asarray(pairs[np.concatenate(list(in_order(details_agree, tasks, processes=processes)))])

@@ -87,7 +87,7 @@ def find_leakage(survey: Survey, labels: np.ndarray, x_files: Mapping[str, str],
             return access(index).astype(np.uint8, copy=False)
 
         rotated = rotated_pairs(patches, alone, fetch)
-        near = near_pairs(patches, alone, fetch, processes=processes)
+    near = near_pairs(patches, alone, files, processes=processes)
     overlaps = find_overlaps(survey, alone, files, processes=processes)
 
     count = np.zeros((n, len(FILE_SPLITS)), np.int64)
