@@ -72,7 +72,7 @@ class Data:
         apply_policy(
             self.paths("y.h5"),
             self.result("checksums.json"),
-            *(self.result(f"{name}.json") for name in ("storage", "poison", "shift")),
+            *(self.result(f"{name}.json") for name in ("storage", "poison", "shift", "leakage")),
             [self.result(f"{name}_rows.csv") for name in ("poison", "storage", "leakage", "labels")],
             self.result("patches.csv"),
             self.result("verdicts.json"),

@@ -344,7 +344,7 @@ def test_label_flips_claimed_not_claimed_unlabelled_and_unknown_are_told_apart()
     others = evidence("labels", change)
     told = audit.label_sentence(others)
     assert "none are claimed in train; of valid it cannot be told (too few slides); test holds no labels" in told
-    assert audit.label_rows(others)[1][2:] == ["cannot tell", None, "undefined", "undefined", "none tried"]
+    assert audit.label_rows(others)[1][2:] == ["cannot tell", None, "undefined", "undefined", "none of those tried"]
     claims = {
         "verdict": "flips",
         "classes": {"0": {"flip_rate": 0.02, "flip_rate_interval": [0.01, 0.04], "claimed": True}},

@@ -95,6 +95,7 @@ def test_the_table_holds_every_patch_with_its_defects_in_fixed_order(data: Data)
     assert {kind: v["verdict"] for kind, v in verdicts.items() if kind != "provenance"} == {
         **{kind: "pass" for kind in ("published_file", "swapped_split", "same_content", "emptied_class")},
         **{kind: "pass" for kind in (*policy.DEFECTS, *policy.OF_SPLITS)},
+        **{kind: "unknown" for kind in ("slide_overlap", "coordinate_overlap")},
         **{kind: "repaired" for kind in ("float_storage", "blackout", "label_conflict")},
         **{kind: "repaired" for kind in ("exact_duplicate", "cross_split_duplicate")},
     }
@@ -199,8 +200,10 @@ def test_what_concerns_whole_splits_is_told_in_words() -> None:
     assert told["class_dependent_damage"] == ["blackout in train: 40 of 500 of class 0 and 2 of 400 of class 1"]
     assert told["prior_shift"] == ["train and valid: difference in the share of tumour 0.333"]
     assert told["covariate_shift"] == []
-    assert policy.judge_splits("prior_shift", told["prior_shift"], DROP, {})["verdict"] == "kept"
-    assert policy.judge_splits("covariate_shift", [], DROP, {})["verdict"] == "pass"
+    assert policy.judge_splits("prior_shift", told["prior_shift"], shifts, DROP, {})["verdict"] == "kept"
+    assert policy.judge_splits("class_dependent_damage", [], shifts, DROP, {})["verdict"] == "pass"
+    untold = policy.judge_splits("covariate_shift", [], shifts, DROP, {})
+    assert untold["verdict"] == "unknown" and "train and valid" in untold["reason"]
 
 
 # ---- who may know the truth

@@ -195,6 +195,7 @@ rule apply_policy:
         storage="results/audit/storage.json",
         poison="results/audit/poison.json",
         shift="results/audit/shift.json",
+        leakage="results/audit/leakage.json",
         poison_rows="results/audit/poison_rows.csv",
         storage_rows="results/audit/storage_rows.csv",
         leakage_rows="results/audit/leakage_rows.csv",
@@ -261,6 +262,7 @@ rule score_audit:
         repeats=settings.audit.score.repeats,
         seed=settings.audit.score.seed,
         canvas=settings.data.source == "sample",
-        scratch=settings.data.root,
+        # Where there is room for the planted files: beside the data they are made from.
+        scratch=lambda wildcards, input: os.path.dirname(input.train_x),
     script:
         "../scripts/score_audit.py"

@@ -1,7 +1,7 @@
 """Decide, by the policy of the config, which patches are kept and how each kind of defect is judged.
 
-Reads:  y of the three file splits; findings of the audits of checksums, storage, poison and shift; rows of the audits
-        of poison, storage, leakage and labels.
+Reads:  y of the three file splits; findings of the audits of checksums, storage, poison, shift and leakage; rows of
+        those of poison, storage, leakage and labels.
 Writes: one line for every patch (split,row,label,keep,defects), and a verdict for every kind looked for.
 """
 
@@ -20,6 +20,7 @@ def apply_policy(
     storage_path: str,
     poison_path: str,
     shift_path: str,
+    leakage_path: str,
     rows_paths: Sequence[str],
     patches_path: str,
     verdicts_path: str,
@@ -45,9 +46,13 @@ def apply_policy(
     for kind in rules.DEFECTS:
         found = flagged[kind], dropped[kind], gone
         verdicts[kind] = rules.judge_patches(kind, *found, len(labels), policy, waive)
-    told = rules.found_in_splits(read_json(poison_path)["by_class"], read_json(shift_path)["findings"])
+    if not read_json(leakage_path)["method"]["slides_known"]:
+        unlooked = rules.verdict("unknown", "cannot be looked for: no slide is known")
+        verdicts |= dict.fromkeys(("slide_overlap", "coordinate_overlap"), unlooked)
+    shifts = read_json(shift_path)["findings"]
+    told = rules.found_in_splits(read_json(poison_path)["by_class"], shifts)
     for kind in rules.OF_SPLITS:
-        verdicts[kind] = rules.judge_splits(kind, told[kind], policy, waive)
+        verdicts[kind] = rules.judge_splits(kind, told[kind], shifts, policy, waive)
     verdicts["emptied_class"] = rules.judge_classes(labels, gone)
 
     defects = rules.defects_of(flagged)
@@ -64,6 +69,7 @@ if __name__ == "__main__":
             snakemake.input.storage,
             snakemake.input.poison,
             snakemake.input.shift,
+            snakemake.input.leakage,
             [snakemake.input[f"{audit}_rows"] for audit in ("poison", "storage", "leakage", "labels")],
             snakemake.output.patches,
             snakemake.output.verdicts,

@@ -94,7 +94,7 @@ def audit_leakage(
         "class_mix": {kind: class_mix(pairs, labels) for kind, pairs in leakage.pairs.items()},
         "group_sizes": {str(size): int(group_sizes[size]) for size in np.flatnonzero(group_sizes)},
         "clusters": clusters(leakage, survey, labels, names),
-        "examples": examples(leakage, names),
+        "examples": examples(leakage, survey.split, names),
     }
     write_csv(rows_path, COLUMNS, table)
     write_json(findings_path, document)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pcam.files import InputError, read_json, write_json
 from pcam.stage import run_stage
 
-PASSING = ("pass", "repaired", "waived", "kept")
+PASSING = ("pass", "repaired", "waived", "kept", "unknown")
 
 
 def way_out(kind: str) -> str:

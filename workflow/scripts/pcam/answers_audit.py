@@ -216,7 +216,7 @@ def label_rows(labels: Any) -> Rows:
                 entry.verdict,
                 with_interval(entry.roc_auc, entry.roc_auc_interval),
                 *(flips_of(entry, label) for label in ("0", "1")),
-                "none tried" if seen is None else percent(seen),
+                "none of those tried" if seen is None else percent(seen),
             ]
         )
     return rows

@@ -148,15 +148,14 @@ def class_mix(pairs: np.ndarray, labels: np.ndarray) -> dict[str, int]:
     }
 
 
-def examples(leakage: Leakage, names: list[Name]) -> list[dict[str, Any]]:
-    """Pairs to look at; `shift_px` tells where b lies from a when they share tissue."""
+def examples(leakage: Leakage, split: np.ndarray, names: list[Name]) -> list[dict[str, Any]]:
+    """Pairs to look at, those across splits first; `shift_px` tells where b lies from a when they share tissue."""
     told = []
-    for kind, pairs in leakage.pairs.items():
-        if kind == "overlap":
-            chosen = spread(leakage.overlaps, EXAMPLES).tolist()
-            told += [{"kind": kind, "a": names[a], "b": names[b], "shift_px": [dy, dx]} for a, b, dy, dx in chosen]
-        else:
-            told += [{"kind": kind, "a": names[a], "b": names[b]} for a, b in spread(pairs, EXAMPLES).tolist()]
+    for kind, pairs in {**leakage.pairs, "overlap": leakage.overlaps}.items():
+        across = split[pairs[:, 0]] != split[pairs[:, 1]]
+        chosen = np.concatenate([spread(pairs[across], EXAMPLES), spread(pairs[~across], EXAMPLES)])[:EXAMPLES]
+        for a, b, *shift in chosen.tolist():
+            told.append({"kind": kind, "a": names[a], "b": names[b], **({"shift_px": shift} if shift else {})})
     return told
 
 

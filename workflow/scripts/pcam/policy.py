@@ -162,9 +162,20 @@ def found_in_splits(by_class: Sequence[Mapping[str, Any]], shifts: Sequence[Mapp
     return told
 
 
-def judge_splits(kind: str, told: Sequence[str], policy: Mapping[str, str], waive: Mapping[str, str]) -> dict[str, Any]:
-    """Verdict on a kind of OF_SPLITS; `told` says in words where it was found."""
-    return unrepaired(kind, len(told), "; ".join(told), policy, waive) if told else verdict("pass", "found in no split")
+def judge_splits(
+    kind: str,
+    told: Sequence[str],
+    shifts: Sequence[Mapping[str, Any]],
+    policy: Mapping[str, str],
+    waive: Mapping[str, str],
+) -> dict[str, Any]:
+    """Verdict on a kind of OF_SPLITS; `told` says where it was found, `shifts` are the findings of the shift audit."""
+    if told:
+        return unrepaired(kind, len(told), "; ".join(told), policy, waive)
+    open_pairs = [" and ".join(s["splits"]) for s in shifts if s["kind"] == kind and s["found"] is None]
+    if open_pairs:
+        return verdict("unknown", f"cannot be told of {', '.join(open_pairs)}; found in no other")
+    return verdict("pass", "found in no split")
 
 
 def judge_storage(

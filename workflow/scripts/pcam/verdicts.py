@@ -30,6 +30,7 @@ def gate_card(gate: Any) -> dict[str, Any]:
         "repaired": "found and repaired",
         "waived": "waived with a reason",
         "kept": "suspected, kept and reported",
+        "unknown": "could not be looked for",
         "pass": "clean",
     }
     counts = {verdict: kinds.count(verdict) for verdict in told}
