@@ -8,8 +8,10 @@ and the ratio within one round count. Usage: python bench/bench_audit.py OUT.jso
 import argparse
 import hashlib
 import os
+import re
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
@@ -106,24 +108,34 @@ def sha256_seconds(folder: Path) -> float:
 
 
 class AnonymousMemory(threading.Thread):
-    """Peak of RssAnon of this process and its children together, in bytes, looked at a hundred times a second."""
+    """Peak of anonymous memory, in bytes, looked at ten times a second.
+
+    own: RssAnon of the one process that had most.  together: of this process and its children, pages that they share
+    counted once (Pss_Anon).
+    """
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self.peak, self.done = 0, threading.Event()
+        self.own, self.together, self.done = 0, 0, threading.Event()
 
     def run(self) -> None:
-        me = os.getpid()
-        while not self.done.wait(0.01):
-            total = 0
-            for status in Path("/proc").glob("[0-9]*/status"):
-                try:
-                    told = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
-                except OSError:
-                    continue
-                if me in (int(told["Pid"]), int(told["PPid"])) and "RssAnon" in told:
-                    total += int(told["RssAnon"].split()[0]) * 1024
-            self.peak = max(self.peak, total)
+        while not self.done.wait(0.1):
+            children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+            mine = [told for pid in ("self", *children) if (told := anonymous_bytes(pid))]
+            self.own = max(self.own, *(rss for rss, _ in mine))
+            self.together = max(self.together, sum(pss for _, pss in mine))
+
+
+def anonymous_bytes(pid: str) -> tuple[int, int] | None:
+    """RssAnon and Pss_Anon of a process, in bytes; None when it has ended."""
+    try:
+        texts = [Path(f"/proc/{pid}/{name}").read_text() for name in ("status", "smaps_rollup")]
+    except OSError:
+        return None
+    found = [
+        re.search(rf"^{key}:\s+(\d+) kB", text, re.M) for key, text in zip(("RssAnon", "Pss_Anon"), texts, strict=True)
+    ]
+    return (int(found[0][1]) * 1024, int(found[1][1]) * 1024) if all(found) else None
 
 
 def quietly(work, *arguments):
@@ -159,6 +171,22 @@ def timed(folder: Path, results: Path, rounds: int) -> dict[str, object]:
     }
 
 
+def measured(folder: Path, results: Path) -> dict[str, object]:
+    """One audit: seconds of each stage, peak of anonymous memory."""
+    watch = AnonymousMemory()
+    watch.start()
+    seconds = quietly(audit, folder, results)
+    watch.done.set()
+    watch.join()
+    told = f"{watch.own / 2**20:,.0f} MiB in one process, {watch.together / 2**20:,.0f} MiB together"
+    print(f"  {sum(seconds.values()):.0f} s; peak of anonymous memory: {told}", flush=True)
+    return {
+        "stage_s": seconds,
+        "peak_anonymous_bytes_of_one_process": watch.own,
+        "peak_anonymous_bytes_together": watch.together,
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out")
@@ -167,7 +195,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--memory", type=int, help="also audit this many patches once, and tell the peak of memory")
     parser.add_argument("--memory-dtype", default="uint8", choices=["uint8", "float32"])
+    parser.add_argument("--measure", type=Path, help="audit this folder once and write time and memory; nothing else")
     chosen = parser.parse_args()
+    if chosen.measure:
+        write_json(chosen.out, measured(chosen.measure, Path(chosen.out).parent / "results"))
+        return
     scratch = Path(tempfile.mkdtemp(prefix="bench-audit-", dir=chosen.folder))
     canvases = slides(np.random.default_rng(0))
     document: dict[str, object] = {"provenance": provenance.describe("bench_audit", ""), "sizes": {}}
@@ -185,18 +217,11 @@ def main() -> None:
         if chosen.memory:
             print(f"{chosen.memory:,} patches of {chosen.memory_dtype}, memory", flush=True)
             make_set(scratch / "memory", chosen.memory, chosen.memory_dtype, canvases)
-            watch = AnonymousMemory()
-            watch.start()
-            seconds = quietly(audit, scratch / "memory", scratch / "results")
-            watch.done.set()
-            watch.join()
-            document["memory"] = {
-                "patches": chosen.memory,
-                "dtype": chosen.memory_dtype,
-                "peak_anonymous_bytes": watch.peak,
-                "stage_s": seconds,
-            }
-            print(f"  peak of anonymous memory {watch.peak / 2**20:,.0f} MiB", flush=True)
+            # In a process of its own, which holds no slides.
+            command = [sys.executable, __file__, scratch / "memory.json", "--measure", scratch / "memory"]
+            subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+            told = read_json(scratch / "memory.json")
+            document["memory"] = {"patches": chosen.memory, "dtype": chosen.memory_dtype, **told}
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     write_json(chosen.out, document)

@@ -66,13 +66,16 @@ class Data:
         # What the cheap model says has tests of its own.
         write_csv(self.result("labels_rows.csv"), ("split", "row", "kind", "score"), [])
         write_json(self.result("shift.json"), {"findings": []})
+        write_json(
+            self.result("labels.json"), {"splits": {split: {"verdict": "none claimed"} for split in FILE_SPLITS}}
+        )
         return self
 
     def judge(self, actions: dict | None = None, waive: dict | None = None) -> dict:
         apply_policy(
             self.paths("y.h5"),
             self.result("checksums.json"),
-            *(self.result(f"{name}.json") for name in ("storage", "poison", "shift", "leakage")),
+            *(self.result(f"{name}.json") for name in ("storage", "poison", "shift", "leakage", "labels")),
             [self.result(f"{name}_rows.csv") for name in ("poison", "storage", "leakage", "labels")],
             self.result("patches.csv"),
             self.result("verdicts.json"),

@@ -123,6 +123,7 @@ def audit_evidence() -> dict[str, Any]:
                 {"kind": "blackout", "class": 0, "n": 6, **FOUND},
                 {"kind": "constant", "class": 1, "n": 0, **FOUND},
             ],
+            "method": {"recurrences": 3, "stamp_share_seen": {"train": 0.002, "valid": 0.004, "test": None}},
             "stamps": [
                 {
                     "height": 6,

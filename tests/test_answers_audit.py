@@ -388,9 +388,22 @@ def test_what_was_not_found_carries_the_rate_that_would_have_been_seen() -> None
     assert "blackout" not in rows  # found wherever it was looked for
 
 
-@pytest.mark.parametrize(("reached", "expected"), [(0.1, "10.00 %"), (0.001, "2.09 %"), ("not reached", "cannot tell")])
-def test_a_trigger_s_bound_is_never_below_the_share_at_which_it_is_found(reached: float | str, expected: str) -> None:
-    poison = node({"findings": [{"kind": "trigger", "split": "train", "class": None, "n": 0, "of": 200}]})
+@pytest.mark.parametrize(
+    ("reached", "sampled", "expected"),
+    [
+        (0.1, 0.001, "10.00 %"),
+        (0.001, 0.001, "2.09 %"),
+        (0.001, 0.2, "20.00 %"),
+        (0.001, None, "cannot tell"),
+        ("not reached", 0.001, "cannot tell"),
+    ],
+)
+def test_a_trigger_s_bound_is_never_below_the_share_at_which_it_is_found(
+    reached: float | str, sampled: float | None, expected: str
+) -> None:
+    found = [{"kind": "trigger", "split": "train", "class": None, "n": 0, "of": 200}]
+    method = {"stamp_share_seen": dict.fromkeys(("train", "valid", "test"), sampled)}
+    poison = node({"findings": found, "method": method})
     limits = [{"kind": "trigger", "variant": None, "by": "rate", "limit": reached}]
     limits += [{"kind": "trigger", "variant": "fixed_flat", "by": "rate", "limit": 0.0001}]
     score = node({"planted": [line_of("trigger", 0.9)], "limits": limits})

@@ -39,9 +39,9 @@ def gone(lines: list[dict[str, str]], **actions: str) -> set[tuple[str, int]]:
 
 
 def test_poison_goes_from_train_and_valid_and_from_test_only_where_it_is_no_picture_at_all() -> None:
-    for kind in POISON_KINDS:
+    for kind in (*POISON_KINDS, "fractional"):
         lines = [line(split, 3, kind) for split in FILE_SPLITS]
-        from_test = {("test", 3)} if kind in {"non_finite", "out_of_range"} else set()
+        from_test = {("test", 3)} if kind in {"non_finite", "out_of_range", "fractional"} else set()
         assert gone(lines, **{kind: "drop"}) == {("train", 3), ("valid", 3)} | from_test
         assert gone(lines, **{kind: "keep"}) == set()
 
@@ -62,6 +62,13 @@ def test_of_a_pair_across_splits_the_earlier_one_goes(kind: str) -> None:
         *(line("train", 3, kind, "train;valid"), line("valid", 3, kind, "train;valid")),
     ]
     assert gone(lines) == {("train", 0), ("train", 1), ("valid", 2), ("train", 3)}
+
+
+def test_a_set_of_copies_never_loses_its_last_one_to_the_rule_for_copies() -> None:
+    lines = [line("train", row, "exact_duplicate", "train", "0") for row in (1, 2, 3)]
+    suspect = [line("train", 1, "label_suspect")]
+    assert gone([*lines, *suspect], label_suspect="drop") == {("train", 1), ("train", 3)}
+    assert gone([*lines, *suspect]) == {("train", 2), ("train", 3)}
 
 
 def test_overlaps_within_one_split_stay() -> None:
@@ -134,11 +141,11 @@ def test_keep_needs_a_waiver_and_an_absent_action_fails(data: Data) -> None:
 @pytest.mark.parametrize(
     ("split", "value", "verdict"),
     [
-        ("train", 0.5, "fail"),
+        ("train", 0.5, "repaired"),
         ("train", np.nan, "repaired"),
         ("valid", 1e5, "repaired"),
         ("test", np.nan, "repaired"),
-        ("test", 0.5, "fail"),
+        ("test", 0.5, "repaired"),
     ],
 )
 def test_float_storage_is_repaired_only_when_every_kept_patch_fits_uint8(
@@ -148,6 +155,8 @@ def test_float_storage_is_repaired_only_when_every_kept_patch_fits_uint8(
     data.x[split][3, 8, 8, 1] = value
     data.write().audit()
     assert data.judge()["float_storage"]["verdict"] == verdict
+    unfit = data.judge({**DROP, "fractional": "keep"}, {"fractional": "a test"})["float_storage"]
+    assert unfit["verdict"] == ("fail" if value == 0.5 else verdict)
     assert data.judge({**DROP, "float_storage": "keep"})["float_storage"]["verdict"] == "fail"
     waived = data.judge({**DROP, "float_storage": "keep"}, {"float_storage": "a test"})
     assert waived["float_storage"]["verdict"] == "waived"
@@ -204,6 +213,18 @@ def test_what_concerns_whole_splits_is_told_in_words() -> None:
     assert policy.judge_splits("class_dependent_damage", [], shifts, DROP, {})["verdict"] == "pass"
     untold = policy.judge_splits("covariate_shift", [], shifts, DROP, {})
     assert untold["verdict"] == "unknown" and "train and valid" in untold["reason"]
+
+
+def test_what_could_not_be_looked_for_everywhere_does_not_pass(data: Data) -> None:
+    data.meta["train"] = [("a", 200 * k, 0) for k in range(12)]
+    data.write().audit()
+    labels = {"train": "none claimed", "valid": "cannot tell", "test": "unlabelled"}
+    write_json(data.result("labels.json"), {"splits": {split: {"verdict": told} for split, told in labels.items()}})
+    verdicts = data.judge()
+    for kind, told in (("slide_overlap", "known slides"), ("label_suspect", "labels or a model")):
+        assert verdicts[kind]["verdict"] == "unknown"
+        assert "in valid, test: no " + told in verdicts[kind]["reason"], verdicts[kind]
+    gate_audit(data.result("verdicts.json"), data.result("gate.json"), provenance=PROVENANCE)
 
 
 # ---- who may know the truth

@@ -4,6 +4,7 @@ import io
 from dataclasses import fields
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from audit_data import Data, tissue, windows
@@ -181,8 +182,9 @@ def test_a_window_that_repeats_thousands_of_times_stays_linear() -> None:
     patch_bits = (4000).bit_length()
     keys = (np.uint64(7) << np.uint64(patch_bits)) | np.arange(4000, dtype=np.uint64)
     keys = (keys << np.uint64(PLACE_BITS)) | np.random.default_rng(0).integers(0, 89 * 89, 4000).astype(np.uint64)
-    assert 0 < len(bucket_pairs(keys, np.ones(4000, bool), patch_bits)) < 4000
-    few = bucket_pairs(keys[:30], np.ones(4000, bool), patch_bits)
+    split = (np.arange(4000) >= 3900).astype(np.uint8)
+    assert 0 < len(bucket_pairs(keys, np.ones(4000, bool), split, patch_bits)) < 3 * 4000
+    few = bucket_pairs(keys[:30], np.ones(4000, bool), split, patch_bits)
     assert len(few) > 300  # all near pairs of a small group
 
 
@@ -227,7 +229,7 @@ def test_all_seven_turned_and_mirrored_forms_are_found_and_reordered_pixels_are_
     placed(data, x)
     assert data.rows("leakage", "rotated_duplicate") == {("train", row) for row in (0, *range(7, 16))}
     told = read_json(data.result("leakage.json"))
-    assert told["pairs"]["rotated_duplicate"]["train-train"] == 8
+    assert told["pairs"]["rotated_duplicate"]["train-train"] == 28 + 1
     assert {group["size"] for group in told["clusters"]} == {8, 2}
 
 
@@ -302,4 +304,72 @@ def test_the_unit_of_the_coordinates_is_measured_on_the_pixels(data: Data) -> No
 def test_a_meta_csv_of_another_length_is_named(data: Data) -> None:
     data.meta["valid"] = [("a", 0, 0)] * 11
     with pytest.raises(InputError, match=r"valid_meta\.csv: 11 rows for 12 patches"):
+        data.write().audit()
+
+
+# ---- no member of a crowd loses sight of a split
+
+
+def partners(data: Data, kind: str) -> dict[tuple[str, int], str]:
+    lines = read_csv(data.result("leakage_rows.csv"))
+    return {(line["split"], int(line["row"])): line["partner_splits"] for line in lines if line["kind"] == kind}
+
+
+def test_each_turned_form_names_every_split_that_holds_another(data: Data) -> None:
+    data.x = {split: stained(12, seed) for seed, split in enumerate(data.x)}
+    forms = symmetries(stained(1, 50)[0])
+    data.x["train"][[0, 3]] = forms[:2]
+    data.x["valid"][2], data.x["test"][4] = forms[2], forms[7]
+    data.write().audit()
+    assert partners(data, "rotated_duplicate") == {
+        ("train", 0): "train;valid;test",
+        ("train", 3): "train;valid;test",
+        ("valid", 2): "train;test",
+        ("test", 4): "train;valid",
+    }
+
+
+def test_each_of_many_near_duplicates_names_the_split_of_the_far_one(data: Data) -> None:
+    data.x = {split: stained(30, seed) for seed, split in enumerate(data.x)}
+    data.y = {split: (np.arange(30) % 2).astype(np.uint8) for split in data.x}
+    for k in range(20):
+        packed = io.BytesIO()
+        Image.fromarray(data.x["train"][0]).save(packed, "JPEG", quality=60 + k)
+        data.x["train"][k + 1] = np.asarray(Image.open(packed))
+    data.x["test"][7] = np.clip(np.rint(data.x["train"][0] * 1.08), 0, 255)
+    data.write().audit()
+    found = partners(data, "near_duplicate")
+    assert {key for key, splits in found.items() if "test" in splits} == {("train", row) for row in range(21)}
+    assert found["test", 7] == "train"
+
+
+def test_each_of_a_dense_crowd_of_overlaps_names_the_split_of_the_one(data: Data) -> None:
+    places = [(4 * (k // 8), 4 * (k % 8)) for k in range(60)]
+    data.x["train"] = windows(3, places)
+    data.y["train"] = (np.arange(60) % 2).astype(np.uint8)
+    data.x["test"][5] = windows(3, [(17, 18)])[0]
+    data.write().audit()
+    found = partners(data, "overlap")
+    assert {key for key, splits in found.items() if "test" in splits} == {("train", row) for row in range(60)}
+
+
+def test_patches_behind_an_external_link_are_read_from_the_right_file(data: Data) -> None:
+    data.x["train"][:2] = windows(1, [(0, 0), (10, 20)])
+    data.write()
+    real = data.folder / "elsewhere.h5"
+    Path(data.path("train", "x.h5")).rename(real)
+    with h5py.File(data.path("train", "x.h5"), "w") as handle:
+        handle["y"] = np.zeros(4_000_000)
+        handle["x"] = h5py.ExternalLink(str(real), "x")
+    data.audit()
+    assert data.rows("leakage", "overlap") == {("train", 0), ("train", 1)}
+
+
+def test_constant_coordinates_are_named(data: Data) -> None:
+    n = 300
+    data.x["train"], data.y["train"] = stained(n, 3), (np.arange(n) % 2).astype(np.uint8)
+    data.meta["train"] = [("a", 0, 0)] * n
+    with pytest.raises(
+        InputError, match="300 patches of slide a stand at coord_y 0, coord_x 0; leave both columns out"
+    ):
         data.write().audit()

@@ -12,6 +12,7 @@ from pcam.files import read_csv, read_json
 from pcam.leakage import PIXEL_KINDS
 from pcam.poison import POISON_KINDS
 from pcam.slides import META_KINDS
+from pcam.stamps import sampled, share_seen
 
 
 @pytest.fixture
@@ -187,6 +188,17 @@ def test_a_block_in_two_patches_is_no_stamp_yet(data: Data) -> None:
     assert data.rows("poison", "trigger") == set()
 
 
+def test_the_share_that_must_bear_a_stamp_grows_where_only_a_sample_is_looked_at() -> None:
+    split = np.repeat([0, 1, 2], [8000, 400, 4])
+    labels = (np.arange(len(split)) % 2).astype(np.int8)
+    usable = np.ones(len(split), bool)
+    looked_at = sampled(labels, split, usable)
+    assert np.bincount(split[looked_at]).tolist() == [2048, 400, 4]
+    share = share_seen(labels, split, usable, looked_at)
+    assert share["train"] == pytest.approx(6.296 / 1024, abs=1e-5)
+    assert share["valid"] == 3 / 200 and share["test"] is None
+
+
 # ---- far from all others
 
 
@@ -200,6 +212,16 @@ def test_swapped_channels_blur_and_darkness_stand_out(data: Data) -> None:
     assert data.rows("poison", "channel_swap") == {("train", 10), ("train", 20)}
     assert data.rows("poison", "blur_outlier") == {("train", 30)}
     assert data.rows("poison", "intensity_outlier") == {("train", 40)}
+
+
+def test_damage_to_many_patches_still_stands_out(data: Data) -> None:
+    x = stained(300, 11)
+    rows = np.arange(0, 300, 6)  # one in six
+    x[rows] = gaussian_filter(x[rows], (0, 3, 3, 0))
+    x[rows + 1] = x[rows + 1] // 4
+    in_train(data, x)
+    assert data.rows("poison", "blur_outlier") >= {("train", int(row)) for row in rows}
+    assert data.rows("poison", "intensity_outlier") >= {("train", int(row)) for row in rows + 1}
 
 
 def test_damage_that_goes_with_the_class_is_told_and_chance_is_not(data: Data) -> None:

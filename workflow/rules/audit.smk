@@ -196,6 +196,7 @@ rule apply_policy:
         poison="results/audit/poison.json",
         shift="results/audit/shift.json",
         leakage="results/audit/leakage.json",
+        labels="results/audit/labels.json",
         poison_rows="results/audit/poison_rows.csv",
         storage_rows="results/audit/storage_rows.csv",
         leakage_rows="results/audit/leakage_rows.csv",

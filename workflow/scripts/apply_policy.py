@@ -1,7 +1,7 @@
 """Decide, by the policy of the config, which patches are kept and how each kind of defect is judged.
 
-Reads:  y of the three file splits; findings of the audits of checksums, storage, poison, shift and leakage; rows of
-        those of poison, storage, leakage and labels.
+Reads:  y of the three file splits; findings of the audits of checksums, storage, poison, shift, leakage and labels;
+        rows of         those of poison, storage, leakage and labels.
 Writes: one line for every patch (split,row,label,keep,defects), and a verdict for every kind looked for.
 """
 
@@ -21,6 +21,7 @@ def apply_policy(
     poison_path: str,
     shift_path: str,
     leakage_path: str,
+    labels_path: str,
     rows_paths: Sequence[str],
     patches_path: str,
     verdicts_path: str,
@@ -46,9 +47,7 @@ def apply_policy(
     for kind in rules.DEFECTS:
         found = flagged[kind], dropped[kind], gone
         verdicts[kind] = rules.judge_patches(kind, *found, len(labels), policy, waive)
-    if not read_json(leakage_path)["method"]["slides_known"]:
-        unlooked = rules.verdict("unknown", "cannot be looked for: no slide is known")
-        verdicts |= dict.fromkeys(("slide_overlap", "coordinate_overlap"), unlooked)
+    verdicts |= rules.judge_unlooked(verdicts, read_json(leakage_path)["method"], read_json(labels_path)["splits"])
     shifts = read_json(shift_path)["findings"]
     told = rules.found_in_splits(read_json(poison_path)["by_class"], shifts)
     for kind in rules.OF_SPLITS:
@@ -70,6 +69,7 @@ if __name__ == "__main__":
             snakemake.input.poison,
             snakemake.input.shift,
             snakemake.input.leakage,
+            snakemake.input.labels,
             [snakemake.input[f"{audit}_rows"] for audit in ("poison", "storage", "leakage", "labels")],
             snakemake.output.patches,
             snakemake.output.verdicts,

@@ -82,6 +82,8 @@ def audit_leakage(
             "texture_step": TEXTURE_STEP,
             "patches_compared": int(comparable.sum()),
             "slides_known": int((places.slide >= 0).sum()),
+            "splits_with_slides": slides.known_splits(places.slide >= 0, survey.split),
+            "splits_with_coordinates": slides.known_splits(np.isfinite(places.at).all(axis=1), survey.split),
         },
         "coordinates": {
             "unit_per_px": unit,

@@ -14,6 +14,7 @@ from pcam.facts import FILE_SPLITS
 from pcam.files import read_csv, write_csv, write_json
 from pcam.poison import POISON_KINDS, Poison, damage_by_class, find_poison
 from pcam.stage import run_stage
+from pcam.stamps import RECURRENCES
 from pcam.survey import open_survey
 
 Name = list[Any]  # [split, row]
@@ -82,16 +83,17 @@ def audit_poison(
         for kind in POISON_KINDS
         if poison.flags[kind][i]
     ]
-    by_class = [
-        {"split": split, **line}
-        for at, split in enumerate(FILE_SPLITS)
-        for line in damage_by_class(
-            {k: f[survey.split == at] for k, f in poison.flags.items()}, labels[survey.split == at]
-        )
-    ]
+    by_class = damage_by_class(poison.flags, labels, survey.split)
     write_csv(rows_path, ("split", "row", "kind"), table)
     stamps = describe_stamps(poison, labels, names, rows_listed)
-    write_json(findings_path, {"provenance": provenance, "findings": found, "stamps": stamps, "by_class": by_class})
+    document = {
+        "provenance": provenance,
+        "findings": found,
+        "method": {"recurrences": RECURRENCES, "stamp_share_seen": poison.stamp_share_seen},
+        "stamps": stamps,
+        "by_class": by_class,
+    }
+    write_json(findings_path, document)
 
 
 if __name__ == "__main__":

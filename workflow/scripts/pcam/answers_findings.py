@@ -163,7 +163,7 @@ def unseen_rows(audit: Any, score: Any, without: Iterable[str] = ()) -> Rows:
 
     That is the upper end of Wilson's 95 % interval of no patch among those looked at, divided by the recall measured on
     planted defects: so many, at most, can be there without the audit finding one. What is found by how often it recurs
-    has its smallest planted share that was found as a floor.
+    has as a floor its smallest planted share that was found, and the share that the sample looked at must hold.
     """
     counts = by_split(audit)
     for needed in (counts, score.planted):
@@ -174,10 +174,13 @@ def unseen_rows(audit: Any, score: Any, without: Iterable[str] = ()) -> Rows:
         if kind in without or all(n for n, _ in splits.values()):
             continue
         recall = lines[kind].recall if kind in lines else None
-        floor = least_share(score, kind) if kind in RECURRING else 0.0
         cells: list[Any] = []
         for split in FILE_SPLITS:
             n, of = splits.get(split, (0, 0))
+            floor = 0.0
+            if kind in RECURRING:  # planted sets are small, and of large ones discovery sees a sample
+                share = audit.method.stamp_share_seen[split]
+                floor = max(least_share(score, kind), share if isinstance(share, float) else 1.0)
             bound = max(wilson_interval(0, of)[1] / recall, floor) if recall else 1.0
             cells.append(f"found ({n:,})" if n else percent(bound, 2) if bound < 1 else "cannot tell")
         measured = with_interval(recall, lines[kind].recall_interval, 2) if recall is not None else "not measured"

@@ -242,12 +242,29 @@ def seed_spread(seeds: Any) -> tuple[bool, float | None]:
     return is_measured(seeds.seeds) and len(seeds.seeds) > 1, fmean(known) if known else None
 
 
+def leak_policy(verdicts: Any) -> Any:
+    """What was done about pairs across splits, by the verdicts on them."""
+    if isinstance(verdicts, Missing):
+        return verdicts
+    kinds = [kind for kind in LEAK_KINDS if kind not in ("exact_duplicate", "label_conflict")]
+    judged = {kind: verdicts[kind].verdict for kind in kinds}
+    dropped = [words(kind) for kind in kinds if judged[kind] == "repaired"]
+    kept = [words(kind) for kind in kinds if judged[kind] in ("waived", "fail")]
+    told = []
+    if dropped:
+        told.append(f"Of a pair across splits the member in the earlier split goes ({', '.join(dropped)}).")
+    if kept:
+        told.append(f"Patches with {', '.join(kept)} stay, which the verdicts give a reason for.")
+    return " ".join([*told, "No test patch is dropped because it leaks."])
+
+
 def leakage_answers(found: Found) -> dict[str, Any]:
     """All that the journal's template needs for questions 2.2 and 2.3."""
     leakage, score, folds = found["leakage"], found["score"], found["folds"]
     unlooked = () if leakage.method.slides_known else META_KINDS
     several, error = seed_spread(found["seeds"])
     return {
+        "leak_policy": leak_policy(found["verdicts"]),
         "leakage_sentence": audit_sentence(leakage, "leakage", unlooked),
         "leakage_table": finding_rows(leakage, with_rows=False),
         "across_sentence": across_sentence(leakage),

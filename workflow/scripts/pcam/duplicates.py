@@ -4,28 +4,35 @@ Each search is an index over what the survey keeps, and each find that is not pi
 """
 
 from collections.abc import Callable, Mapping
+from itertools import combinations
 
 import numpy as np
 from scipy.fft import dctn
 from scipy.ndimage import minimum_filter, uniform_filter
-from scipy.spatial import cKDTree
 
 from pcam.blocks import in_order, patch_access
+from pcam.pairs import distinct, equal_pairs
 from pcam.survey import CELL_PX, CELLS, Patches
 
 Fetch = Callable[[int], np.ndarray]  # one patch as uint8 (96,96,3), by its index over all splits
 
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, what JPEG keeps best
-# Lowest frequencies of the 8x8 cells, without the mean. Twenty of them hold no pair of 2,000 distinct real patches
-# nearer than 0.25, while a JPEG of quality 60 moves a patch by 0.034 and +10 % brightness, which clips, by 0.153 (the
-# 99th percentiles).
+# Frequencies of the 8x8 cells, lowest first, without the mean. In the first twenty no pair of 2,000 distinct real
+# patches is nearer than 0.25, while a JPEG of quality 60 moves a patch by 0.034 and +10 % brightness, which clips, by
+# 0.153 (the 99th percentiles).
 FREQUENCIES = sorted(
-    ((i, j) for i in range(6) for j in range(6) if i + j), key=lambda at: (at[0] ** 2 + at[1] ** 2, at)
-)[:20]
+    ((i, j) for i in range(CELLS) for j in range(CELLS) if i + j), key=lambda at: (at[0] ** 2 + at[1] ** 2, at)
+)
+COMPARED = 20
 NEAR = 0.2
+# Candidates are patches of which the signs of 16 frequencies agree, for one of these choices at least. JPEG at quality
+# 60 or +10 % brightness leaves one choice in ten untouched for 99 of 100 real patches; of unrelated patches one pair in
+# 65,536 agrees by chance, so the search grows linearly up to millions of patches.
+TABLES, SIGNS = 10, 16
+CHOICES = np.stack([np.random.default_rng([8, t]).permutation(len(FREQUENCIES))[:SIGNS] for t in range(TABLES)])
+CROWD = 40  # patches of equal signs that are all compared with one another
 TASK = 256  # pairs a task compares
 CHUNK = 8192  # patches whose cells are floats at a time
-NEIGHBOURS = 8  # nearest neighbours compared: keeps the work linear where many patches look alike
 COARSE_STD = 3.0  # standard deviation of grey over the cells that a patch needs to be told from others
 # Correlation of the detail (luma less its mean over 13x13 pixels) of two pictures of the same tissue. On real patches
 # a JPEG of quality 60 keeps at least 0.71 of it and different tissue at most 0.13.
@@ -51,7 +58,7 @@ def symmetries(patch: np.ndarray) -> list[np.ndarray]:
 
 
 def rotated_pairs(patches: Patches, usable: np.ndarray, fetch: Fetch) -> np.ndarray:
-    """(k,2) pairs of distinct usable contents of which one is the other turned or mirrored: each with its set's first.
+    """(k,2) all pairs a < b of distinct usable contents of which one is the other turned or mirrored.
 
     Patches whose pixels are the same in whatever order are candidates; their pixels decide.
     """
@@ -62,32 +69,31 @@ def rotated_pairs(patches: Patches, usable: np.ndarray, fetch: Fetch) -> np.ndar
     ends = np.append(starts[1:], len(at))
     pairs = []
     for start, end in zip(starts[ends - starts > 1].tolist(), ends[ends - starts > 1].tolist(), strict=True):
-        first_of: dict[bytes, int] = {}
+        same: dict[bytes, list[int]] = {}
         for i in at[start:end].tolist():
-            form = min(turned.tobytes() for turned in symmetries(fetch(i)))
-            if form in first_of:
-                pairs.append((first_of[form], i))
-            else:
-                first_of[form] = i
+            same.setdefault(min(turned.tobytes() for turned in symmetries(fetch(i))), []).append(i)
+        pairs += [pair for group in same.values() for pair in combinations(sorted(group), 2)]
     return np.array(sorted(pairs), np.int64).reshape(-1, 2)
 
 
-def coarse_picture(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cells (N,8,8,3) as (N,20) low frequencies of unit energy, and (N,) their standard deviation in grey levels.
+def coarse_picture(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cells (N,8,8,3) as (N,20) low frequencies of unit energy, (N,TABLES) keys of signs, (N,) deviation in greys.
 
-    Neither brightness nor contrast changes the first.
+    Neither brightness nor contrast changes the first two.
     """
-    lows, stds = [], []
+    lows, keys, stds = [], [], []
     for start in range(0, len(cells), CHUNK):  # floats take four times the room of the cells
         # Whole numbers summed: the same bits everywhere.
         luma = np.round(cells[start : start + CHUNK] @ (LUMA * 1000)) / (1000 * CELL_PX**2)
         waves = dctn(luma, axes=(1, 2), norm="ortho")
         waves[:, 0, 0] = 0
         energy = np.sqrt(np.square(waves).sum(axis=(1, 2)))
-        low = np.stack([waves[:, i, j] for i, j in FREQUENCIES], axis=1)
-        lows.append(low / np.maximum(energy, 1e-9)[:, None])
+        ordered = np.stack([waves[:, i, j] for i, j in FREQUENCIES], axis=1)
+        lows.append(ordered[:, :COMPARED] / np.maximum(energy, 1e-9)[:, None])
+        signs = (ordered > 0).astype(np.uint32)
+        keys.append((signs[:, CHOICES] << np.arange(SIGNS, dtype=np.uint32)).sum(axis=2, dtype=np.uint32))
         stds.append(energy / CELLS)
-    return np.concatenate(lows), np.concatenate(stds)
+    return np.concatenate(lows), np.concatenate(keys), np.concatenate(stds)
 
 
 def detail(patch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -116,16 +122,31 @@ def details_agree(files: Mapping[str, str], pairs: np.ndarray) -> np.ndarray:
         return np.array([same_detail(fetch(a), fetch(b)) for a, b in pairs.tolist()], bool)
 
 
-def near_pairs(patches: Patches, usable: np.ndarray, files: Mapping[str, str], *, processes: int) -> np.ndarray:
-    """(k,2) pairs a < b of distinct usable contents that are one picture re-encoded or of another brightness."""
-    low, std = coarse_picture(patches.cells)
+def near_candidates(low: np.ndarray, keys: np.ndarray, split: np.ndarray) -> np.ndarray:
+    """(k,2) pairs i < j of patches whose coarse pictures are near, of those that a key brings together."""
+    found = [np.empty(0, np.int64)]
+    n = len(low)
+    for table in range(keys.shape[1]):
+        order = np.argsort(keys[:, table], kind="stable")
+        for i, j in equal_pairs(keys[order, table], split[order], CROWD):
+            for some in np.array_split(np.arange(len(i)), len(i) // (1 << 18) + 1):
+                a, b = order[i[some]], order[j[some]]
+                near = np.square(low[a] - low[b]).sum(axis=1) <= NEAR**2
+                found.append(np.minimum(a, b)[near] * n + np.maximum(a, b)[near])
+    return np.stack(np.divmod(distinct(np.concatenate(found)), max(n, 1)), axis=1)
+
+
+def near_pairs(
+    patches: Patches, usable: np.ndarray, split: np.ndarray, files: Mapping[str, str], *, processes: int
+) -> np.ndarray:
+    """(k,2) pairs a < b of distinct usable contents that are one picture re-encoded or of another brightness.
+
+    split: (N,) 0, 1, 2. Where very many pictures look alike not all pairs are listed: take the sets they form.
+    """
+    low, keys, std = coarse_picture(patches.cells)
     at = np.flatnonzero(usable & (std >= COARSE_STD))
-    if len(at) < 2:
-        return np.empty((0, 2), np.int64)
-    tree = cKDTree(low[at])
-    _, found = tree.query(low[at], k=NEIGHBOURS, distance_upper_bound=NEAR, workers=processes)
-    one, which = np.nonzero((found < len(at)) & (found != np.arange(len(at))[:, None]))
-    other = found[one, which]
-    pairs = np.unique(np.sort(np.stack([at[one], at[other]], axis=1), axis=1), axis=0)
+    pairs = at[near_candidates(low[at], keys[at], split[at])]
+    if len(pairs) == 0:
+        return pairs
     tasks = ((files, some) for some in np.array_split(pairs, len(pairs) // TASK + 1))
     return np.asarray(pairs[np.concatenate(list(in_order(details_agree, tasks, processes=processes)))])

@@ -16,6 +16,13 @@ class InputError(Exception):
     """A user's mistake: one line with the file, the value and the way out. Stages print it without a traceback."""
 
 
+def current_umask() -> int:
+    """The process's umask, which can be read only by setting it."""
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
+
+
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path` that replaces it when the block ends well and vanishes when it does not."""
@@ -26,10 +33,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        # mkstemp makes files private; results are meant for the whole group.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        temporary.chmod(0o666 & ~current_umask())  # mkstemp makes files private; results are meant for the whole group
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 An unlabelled y file (the course hands out no test labels) holds 255 in every place and the attribute `labelled` false.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,13 +21,14 @@ FILTERS = {
     **{1: "gzip", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset", 307: "bzip2", 32000: "lzf"},
     **{32001: "blosc", 32004: "lz4", 32008: "bitshuffle", 32013: "zfp", 32015: "zstd", 32026: "blosc2"},
 }
+CHUNK_CACHE_BYTES = 128 << 20  # holds a chunk of thousands of patches: else each row read unpacks it anew
 CHUNK = 1024  # patches read at a time: 28 MB of uint8, 113 MB of float32
 
 
 @contextmanager
 def _opened(path: str | Path) -> Iterator[h5py.File]:
     try:
-        handle = h5py.File(path, "r")
+        handle = h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE_BYTES)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except OSError as error:
@@ -127,7 +129,8 @@ class PatchReader:
     def mapped(self) -> np.ndarray | None:
         """All patches as a read-only memory map, or None where they do not lie in one piece as they are."""
         offset = self.dataset.id.get_offset()
-        if offset is None or self.dataset.external or self.dataset.is_virtual:
+        elsewhere = not os.path.samefile(self.dataset.file.filename, self.path)  # x may be a link into another file
+        if offset is None or elsewhere or self.dataset.external or self.dataset.is_virtual:
             return None
         return np.asarray(np.memmap(self.path, self.dataset.dtype, "r", offset, self.dataset.shape))
 

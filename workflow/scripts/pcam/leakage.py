@@ -64,6 +64,18 @@ def components(pairs: np.ndarray, n: int) -> np.ndarray:
     return group
 
 
+def partners_in_sets(linked: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """(N,) bits of the splits where the sets that pairs form hold another content. count: (N,3) copies by split."""
+    sets = components(linked, len(count))
+    members = np.flatnonzero(sets >= 0)
+    present = (count[members] > 0).astype(np.int64)
+    total = np.zeros((sets.max(initial=-1) + 1, present.shape[1]), np.int64)
+    np.add.at(total, sets[members], present)
+    bits = np.zeros(len(count), np.int64)
+    bits[members] = (total[sets[members]] > present) @ np.array([1, 2, 4])
+    return bits
+
+
 def conflicting(linked: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Which patches belong to a set of duplicates (pairs `linked`) that carries both labels."""
     sets = components(linked, len(labels))
@@ -87,7 +99,7 @@ def find_leakage(survey: Survey, labels: np.ndarray, x_files: Mapping[str, str],
             return access(index).astype(np.uint8, copy=False)
 
         rotated = rotated_pairs(patches, alone, fetch)
-    near = near_pairs(patches, alone, files, processes=processes)
+    near = near_pairs(patches, alone, split, files, processes=processes)
     overlaps = find_overlaps(survey, alone, files, processes=processes)
 
     count = np.zeros((n, len(FILE_SPLITS)), np.int64)
@@ -112,6 +124,8 @@ def find_leakage(survey: Survey, labels: np.ndarray, x_files: Mapping[str, str],
         at = np.zeros(n, np.int64)
         for one, other in ((0, 1), (1, 0)):
             np.bitwise_or.at(at, linked[:, one], bits[linked[:, other]])
+        if kind == "near_duplicate":
+            at = partners_in_sets(linked, count)
         flags[kind], partners[kind] = at[first] > 0, at[first]
         crossed = count[linked[:, 0]].T @ count[linked[:, 1]]
         met[kind] = crossed + crossed.T

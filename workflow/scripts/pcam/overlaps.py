@@ -7,11 +7,12 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from pcam.blocks import in_order, patch_access
-from pcam.survey import BUCKETS, PLACE_BITS, PLACES, SIDE, Survey, distinct, read_anchors
+from pcam.pairs import distinct, equal_pairs
+from pcam.survey import BUCKETS, PLACE_BITS, PLACES, SIDE, Survey, read_anchors
 
 LARGEST_SHIFT_PX = 80
-# PCam stands on a 16-pixel grid, so 36 distinct patches at most show one place. A larger group of equal windows is a
-# pattern that repeats, such as a stamp: there only neighbours are compared, which keeps the work linear.
+# On PCam's 16-pixel grid 36 distinct patches at most show one place. A larger group of equal windows is a pattern that
+# repeats, such as a stamp, or tissue cut more densely than that: see equal_pairs.
 PAIRWISE_LIMIT = 40
 SHIFTS = 2 * LARGEST_SHIFT_PX + 1
 RAW_LIMIT = 1 << 22  # codes of pairs gathered before doubles are thrown away: 32 MB
@@ -31,10 +32,10 @@ def decode(codes: np.ndarray, n: int) -> np.ndarray:
     return np.stack([a, b, dy - LARGEST_SHIFT_PX, dx - LARGEST_SHIFT_PX], axis=1)
 
 
-def bucket_pairs(keys: np.ndarray, usable: np.ndarray, patch_bits: int, limit: int = PAIRWISE_LIMIT) -> np.ndarray:
+def bucket_pairs(keys: np.ndarray, usable: np.ndarray, split: np.ndarray, patch_bits: int) -> np.ndarray:
     """Codes of the pairs that one bucket's anchors suggest, distinct and ascending.
 
-    keys: (m,) uint64 as Survey.anchors gives them.  usable: (N,) bool, patches that may take part.
+    keys: (m,) uint64 as read_anchors gives them.  usable: (N,) bool, patches that may take part.  split: (N,) 0, 1, 2.
     """
     n = len(usable)
     patch = (keys >> np.uint64(PLACE_BITS)).astype(np.int64) & ((1 << patch_bits) - 1)
@@ -42,16 +43,11 @@ def bucket_pairs(keys: np.ndarray, usable: np.ndarray, patch_bits: int, limit: i
     hashes = keys >> np.uint64(PLACE_BITS + patch_bits)
     patch = (keys >> np.uint64(PLACE_BITS)).astype(np.int64) & ((1 << patch_bits) - 1)
     y, x = np.divmod((keys & np.uint64((1 << PLACE_BITS) - 1)).astype(np.int64), PLACES)
-    starts = np.flatnonzero(np.append(True, hashes[1:] != hashes[:-1])) if len(keys) else np.empty(0, np.intp)
-    sizes = np.diff(np.append(starts, len(keys)))
-    size_at = np.repeat(sizes, sizes)
     parts: list[np.ndarray] = []
     gathered = 0
-    for step in range(1, min(int(sizes.max(initial=0)), limit + 1)):
-        equal = hashes[step:] == hashes[:-step]
-        i = np.flatnonzero(equal if step == 1 else equal & (size_at[step:] <= limit))
-        a, b = patch[i], patch[i + step]
-        dy, dx = y[i] - y[i + step], x[i] - x[i + step]
+    for i, j in equal_pairs(hashes, split[patch], PAIRWISE_LIMIT):
+        a, b = patch[i], patch[j]
+        dy, dx = y[i] - y[j], x[i] - x[j]
         near = (a != b) & (np.abs(dy) <= LARGEST_SHIFT_PX) & (np.abs(dx) <= LARGEST_SHIFT_PX) & ((dy != 0) | (dx != 0))
         parts.append(encode(a[near], b[near], dy[near], dx[near], n))
         gathered += len(parts[-1])
@@ -61,14 +57,15 @@ def bucket_pairs(keys: np.ndarray, usable: np.ndarray, patch_bits: int, limit: i
     return distinct(np.concatenate(parts)) if parts else np.empty(0, np.int64)
 
 
-def search_bucket(survey_folder: str, bucket: int, usable: np.ndarray, patch_bits: int) -> np.ndarray:
+def search_bucket(folder: str, bucket: int, usable: np.ndarray, split: np.ndarray, patch_bits: int) -> np.ndarray:
     """bucket_pairs of one bucket of a survey, by its folder: work for a process of its own."""
-    return bucket_pairs(read_anchors(survey_folder, bucket), usable, patch_bits)
+    return bucket_pairs(read_anchors(folder, bucket), usable, split, patch_bits)
 
 
 def overlap_candidates(survey: Survey, usable: np.ndarray, *, processes: int) -> np.ndarray:
     """(k,4) pairs a, b, dy, dx with a < b that share an anchor; b lies (dy, dx) pixels from a."""
-    tasks = ((str(survey.folder), bucket, usable, survey.patch_bits) for bucket in range(BUCKETS))
+    split = survey.split.astype(np.uint8)
+    tasks = ((str(survey.folder), bucket, usable, split, survey.patch_bits) for bucket in range(BUCKETS))
     found = list(in_order(search_bucket, tasks, processes=processes))
     return decode(distinct(np.concatenate(found)), len(usable))
 

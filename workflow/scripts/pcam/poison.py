@@ -11,7 +11,7 @@ from scipy.stats import fisher_exact
 from pcam.blocks import in_order, patch_access
 from pcam.facts import FILE_SPLITS
 from pcam.rectangles import BLANKED_PX, crisp_rectangles
-from pcam.stamps import Stamp, find_stamps, mark_stamps
+from pcam.stamps import Stamp, find_stamps, mark_stamps, sampled, share_seen
 from pcam.survey import CELL_PX, WINDOW_PX, Patches, Survey, packed
 
 # Kinds that each patch tells by itself, beyond doubt; kinds told by other patches, which are suspicions.
@@ -20,10 +20,11 @@ OUTLIER_KINDS = ("channel_swap", "blur_outlier", "intensity_outlier")
 POISON_KINDS = (*EXACT_KINDS, "trigger", *OUTLIER_KINDS)
 
 # What makes an outlier, set on plantings into the embedded sample and into 2,000 real patches; score_audit measures
-# what that finds. Log odds of another order of channels; multiples of the distance from the median to the 5th or 95th
-# percentile; and the least distance that matters where all patches are alike: a factor of sharpness, grey levels.
+# what that finds. Log odds of another order of channels; multiples of the distance from the median to the quartile,
+# which damage to less than a quarter of all patches leaves in place; and the least distance that matters where all
+# patches are alike: a factor of sharpness, grey levels.
 SWAP_ODDS = 6.0
-BLUR_BEYOND, DARK_BEYOND, LIGHT_BEYOND = 2.5, 1.75, 2.2
+BLUR_BEYOND, DARK_BEYOND, LIGHT_BEYOND = 7.0, 5.0, 6.0
 BLUR_FACTOR, INTENSITY_STEP = 1.5, 20.0
 CONTRAST = 2.0  # mean step of grey over 4 pixels below which blur cannot be told
 SIGNIFICANT = 0.01  # level, after adjustment, at which damage is called dependent on the class
@@ -37,11 +38,13 @@ class Poison:
     """Poison by patch, over all splits together.
 
     flags: kind to mask.  stamps: those found.  marks: (N,3) number of the stamp a patch bears, its top and left; -1.
+    stamp_share_seen: split to the share of a class that must bear a stamp for discovery to meet it.
     """
 
     flags: dict[str, np.ndarray]
     stamps: list[Stamp]
     marks: np.ndarray
+    stamp_share_seen: dict[str, float | None]
 
 
 def value_masks(patches: Patches) -> dict[str, np.ndarray]:
@@ -79,10 +82,10 @@ def partly_blanked(survey: Survey, x_files: Mapping[str, str], *, processes: int
 
 
 def beyond(values: np.ndarray, side: int, factor: float) -> np.ndarray:
-    """Which values lie `factor` times as far from the median as the twentieth farthest out on that side (-1 or 1)."""
+    """Which values lie `factor` times as far from the median as the quartile on that side (-1 or 1)."""
     middle = float(np.median(values))
-    edge = float(np.quantile(values, 0.05 if side < 0 else 0.95))
-    return np.asarray((values - middle) * side > factor * abs(edge - middle))
+    quartile = float(np.quantile(values, 0.25 if side < 0 else 0.75))
+    return np.asarray((values - middle) * side > factor * abs(quartile - middle))
 
 
 def colours(cells: np.ndarray) -> np.ndarray:
@@ -109,13 +112,13 @@ def reordered(colour: np.ndarray, order: tuple[int, ...]) -> np.ndarray:
 def swap_odds(colour: np.ndarray) -> np.ndarray:
     """(n,) log odds that some other order of the channels fits patches (n,9) better than the one they have.
 
-    A Gaussian is fitted to the colours of all, without the tenth that lies farthest from it.
+    A Gaussian is fitted to the colours of all, without the quarter that lies farthest from it.
     """
     kept = np.ones(len(colour), bool)
-    for _ in range(3):
+    for _ in range(5):
         centre, inverse = colour[kept].mean(axis=0), np.linalg.pinv(np.cov(colour[kept].T))
         distance = np.einsum("ni,ij,nj->n", colour - centre, inverse, colour - centre)
-        kept = distance <= np.quantile(distance, 0.9)
+        kept = distance <= np.quantile(distance, 0.75)
     best = np.full(len(colour), np.inf)
     for order in permutations(range(3)):
         if order != (0, 1, 2):
@@ -165,28 +168,30 @@ def find_poison(
     flags = value_masks(survey.patches)
     flags["partly_blanked"] = partly_blanked(survey, files, processes=processes)
     usable = survey.patches.lossless & ~survey.patches.uniform
-    stamps = find_stamps(files, labels, usable, group, processes=processes)
+    looked_at = sampled(labels, survey.split, usable)
+    share = share_seen(labels, survey.split, usable, looked_at)
+    stamps = find_stamps(files, looked_at, group, processes=processes)
     marks = mark_stamps(files, stamps, usable, processes=processes)
     flags["trigger"] = marks[:, 0] >= 0
     flags |= outliers(survey.patches, usable & ~flags["partly_blanked"])
-    return Poison({kind: flags[kind] for kind in POISON_KINDS}, stamps, marks)
+    return Poison({kind: flags[kind] for kind in POISON_KINDS}, stamps, marks, share)
 
 
-def damage_by_class(flags: Mapping[str, np.ndarray], labels: np.ndarray) -> list[dict[str, Any]]:
-    """Whether damage goes with the class, in one split: a line for each kind found that both classes could show.
+def damage_by_class(flags: Mapping[str, np.ndarray], labels: np.ndarray, split: np.ndarray) -> list[dict[str, Any]]:
+    """Whether damage goes with the class: a line for each split and kind found there that both classes could show.
 
-    Fisher's exact test of each kind against the class, adjusted by Holm's rule for the number of kinds tested.
-    flags: kind to mask (n,).  labels: (n,) 0, 1, -1 when unknown.
+    Fisher's exact test of each kind against the class, adjusted by Holm's rule for all lines. Outliers are left out:
+    blur and colour go with the slide, and slides with the class, without anybody's doing. flags: kind to mask (N,).
+    labels: (N,) 0, 1, -1 when unknown.  split: (N,) 0, 1, 2.
     """
-    counts = np.array([(labels == label).sum() for label in (0, 1)])
-    if (counts == 0).any():
-        return []
     lines: list[dict[str, Any]] = []
-    for kind, mask in flags.items():
-        hit = np.array([(mask & (labels == label)).sum() for label in (0, 1)])
-        if hit.sum():
-            p = float(fisher_exact([hit, counts - hit]).pvalue)
-            lines.append({"kind": kind, "n": hit.tolist(), "of": counts.tolist(), "p": p})
+    for at, name in enumerate(FILE_SPLITS):
+        counts = np.array([((labels == label) & (split == at)).sum() for label in (0, 1)])
+        for kind in (*EXACT_KINDS, "trigger"):
+            hit = np.array([(flags[kind] & (labels == label) & (split == at)).sum() for label in (0, 1)])
+            if counts.all() and hit.sum():
+                p = float(fisher_exact([hit, counts - hit]).pvalue)
+                lines.append({"split": name, "kind": kind, "n": hit.tolist(), "of": counts.tolist(), "p": p})
     floor = 0.0
     for rank, line in enumerate(sorted(lines, key=lambda line: line["p"])):
         floor = line["p_holm"] = max(floor, min(1.0, line["p"] * (len(lines) - rank)))

@@ -10,7 +10,7 @@ from pcam.files import InputError
 Patch = tuple[str, int]  # file split, row
 # Every defect a patch may carry, in the order of the table.
 DEFECTS = (
-    *("non_finite", "out_of_range", "blackout", "washout", "constant", "partly_blanked", "trigger"),
+    *("non_finite", "out_of_range", "fractional", "blackout", "washout", "constant", "partly_blanked", "trigger"),
     *("channel_swap", "blur_outlier", "intensity_outlier", "label_suspect", "label_conflict"),
     *("exact_duplicate", "cross_split_duplicate", "rotated_duplicate", "near_duplicate", "overlap"),
     *("slide_overlap", "coordinate_overlap"),
@@ -46,7 +46,7 @@ def check_actions(policy: Mapping[str, str]) -> None:
             raise InputError(f"config: audit.policy.{kind} is {action!r}; allowed are {' and '.join(allowed)}")
 
 
-def goes(kind: str, row: Mapping[str, str], first_of_content: Mapping[tuple[str, str], int]) -> bool:
+def goes(kind: str, row: Mapping[str, str]) -> bool:
     """Whether action drop takes this row of an audit's table; of a leaking pair the earlier split's member goes.
 
     Test is never thinned, except of patches that are no picture at all: NaN or 1e5 can be neither stored nor predicted.
@@ -54,8 +54,6 @@ def goes(kind: str, row: Mapping[str, str], first_of_content: Mapping[tuple[str,
     split = row["split"]
     if split == "test":
         return kind in UNFIT
-    if kind == "exact_duplicate":
-        return int(row["row"]) != first_of_content[split, row["content"]]
     if kind in LEAKS:
         later = FILE_SPLITS[FILE_SPLITS.index(split) + 1 :]
         return any(partner in later for partner in row["partner_splits"].split(";"))
@@ -65,19 +63,29 @@ def goes(kind: str, row: Mapping[str, str], first_of_content: Mapping[tuple[str,
 def flagged_and_dropped(
     rows: Sequence[Mapping[str, str]], policy: Mapping[str, str]
 ) -> tuple[dict[str, set[Patch]], dict[str, set[Patch]]]:
-    """Patches by kind: all that show it, and those that its action drops. A pure function of the audits' rows."""
-    first: dict[tuple[str, str], int] = {}
-    for row in rows:
-        if row["kind"] == "exact_duplicate":
-            key = row["split"], row["content"]
-            first[key] = min(first.get(key, int(row["row"])), int(row["row"]))
-    flagged: dict[str, set[Patch]] = {kind: set() for kind in (*DEFECTS, "fractional")}
+    """Patches by kind: all that show it, and those that its action drops. A pure function of the audits' rows.
+
+    Of exact duplicates the first stays that no other kind drops, so that a set never loses its last copy to this one.
+    """
+    flagged: dict[str, set[Patch]] = {kind: set() for kind in DEFECTS}
     dropped: dict[str, set[Patch]] = {kind: set() for kind in DEFECTS}
+    gone: set[Patch] = set()
+    copies: list[tuple[Patch, str]] = []  # patch and number of its content
     for row in rows:
         kind, patch = row["kind"], (row["split"], int(row["row"]))
         flagged[kind].add(patch)
-        if policy.get(kind) == "drop" and goes(kind, row, first):
+        if kind == "exact_duplicate":
+            copies.append((patch, row["content"]))
+        elif policy.get(kind) == "drop" and goes(kind, row):
             dropped[kind].add(patch)
+            gone.add(patch)
+    if policy.get("exact_duplicate") == "drop":
+        first: dict[tuple[str, str], Patch] = {}
+        for patch, content in sorted(copies, key=lambda copy: (copy[0] in gone, copy[0])):
+            first.setdefault((patch[0], content), patch)
+        dropped["exact_duplicate"] = {
+            patch for patch, content in copies if patch[0] != "test" and first[patch[0], content] != patch
+        }
     return flagged, dropped
 
 
@@ -160,6 +168,29 @@ def found_in_splits(by_class: Sequence[Mapping[str, Any]], shifts: Sequence[Mapp
             )
             told[shift["kind"]].append(f"{' and '.join(shift['splits'])}: {effect} {shift['effect']:.3f}")
     return told
+
+
+def judge_unlooked(
+    verdicts: Mapping[str, Mapping[str, Any]], leakage: Mapping[str, Any], labels: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Verdicts on kinds that were not found because they could not be looked for everywhere.
+
+    leakage: method of the leakage audit, with the splits whose slides and coordinates are known.  labels: what the
+    label audit says of each split.
+    """
+    blind = {
+        "slide_overlap": [split for split in FILE_SPLITS if split not in leakage["splits_with_slides"]],
+        "coordinate_overlap": [split for split in FILE_SPLITS if split not in leakage["splits_with_coordinates"]],
+        "label_suspect": [split for split in FILE_SPLITS if labels[split]["verdict"] in ("cannot tell", "unlabelled")],
+    }
+    why = {"label_suspect": "labels or a model that can tell", "slide_overlap": "known slides"}
+    return {
+        kind: verdict(
+            "unknown", f"cannot be looked for in {', '.join(splits)}: no {why.get(kind, 'known coordinates')}"
+        )
+        for kind, splits in blind.items()
+        if splits and verdicts[kind]["verdict"] == "pass"
+    }
 
 
 def judge_splits(

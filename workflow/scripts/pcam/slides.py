@@ -12,6 +12,7 @@ from pcam.files import InputError, read_csv
 from pcam.survey import SIDE
 
 META_KINDS = ("slide_overlap", "coordinate_overlap")
+MOST_AT_ONE_PLACE = 200  # patches of a slide with equal coordinates; more are no coordinates, such as zeros
 ENOUGH_PAIRS = 10  # verified overlaps needed to measure the unit of the coordinates
 
 
@@ -27,7 +28,8 @@ class Places:
 def read_places(meta_files: Mapping[str, str], sizes: Mapping[str, int]) -> Places:
     """Slides and coordinates of all patches, as far as the meta CSVs tell; a CSV without rows tells nothing.
 
-    Raises: InputError when a CSV has another number of rows than its split has patches, or a coordinate is no number.
+    Raises: InputError when a CSV has another number of rows than its split has patches, a coordinate is no number, or
+    very many patches of a slide stand at one place.
     """
     names: dict[str, int] = {}
     slides, places = [], []
@@ -48,7 +50,21 @@ def read_places(meta_files: Mapping[str, str], sizes: Mapping[str, int]) -> Plac
                     places[-1][i, k] = float(row.get(column) or "nan")
                 except ValueError:
                     raise InputError(f"{path}: {column} {row[column]!r} in row {i} is no number") from None
-    return Places(np.concatenate(slides), np.concatenate(places), list(names))
+    found = Places(np.concatenate(slides), np.concatenate(places), list(names))
+    known = (found.slide >= 0) & np.isfinite(found.at).all(axis=1)
+    where, times = np.unique(np.column_stack([found.slide, found.at])[known], axis=0, return_counts=True)
+    if times.max(initial=0) > MOST_AT_ONE_PLACE:
+        slide, y, x = where[times.argmax()].tolist()
+        raise InputError(
+            f"{', '.join(meta_files.values())}: {times.max():,} patches of slide {found.names[int(slide)]} stand at "
+            f"coord_y {y:g}, coord_x {x:g}; leave both columns out when coordinates are unknown"
+        )
+    return found
+
+
+def known_splits(known: np.ndarray, split: np.ndarray) -> list[str]:
+    """Splits of which something is known (N,) of every patch."""
+    return [name for at, name in enumerate(FILE_SPLITS) if known[split == at].all()]
 
 
 def pixel_unit(places: Places, overlaps: np.ndarray) -> tuple[float, int]:

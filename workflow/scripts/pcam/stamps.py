@@ -10,13 +10,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import gamma
 
 from pcam.blocks import in_order, patch_access
+from pcam.facts import FILE_SPLITS
+from pcam.pairs import distinct
 from pcam.rectangles import BLANKED_PX, crisp_rectangles
-from pcam.survey import SIDE, distinct, grey_sums, packed, window_hashes, window_sums
+from pcam.survey import SIDE, grey_sums, packed, window_hashes, window_sums
 
 WINDOW = 4
-PER_CLASS = 1024  # patches of a class that discovery looks at
+PER_CLASS = (1024, 512, 512)  # patches of a class of train, valid and test that discovery looks at
 # Patches of different groups that must bear a stamp. Two may have it by chance, where a colour clips; three with the
 # same sharp edge did not occur in 2,000 real patches.
 RECURRENCES = 3
@@ -184,18 +187,39 @@ def textured_stamps(
     return stamps
 
 
-def find_stamps(
-    files: Files, labels: np.ndarray, usable: np.ndarray, group: np.ndarray, *, processes: int
-) -> list[Stamp]:
-    """Discover stamps among up to PER_CLASS usable patches of each class, evenly spread over the files.
+def sampled(labels: np.ndarray, split: np.ndarray, usable: np.ndarray) -> np.ndarray:
+    """Rows that discovery looks at, ascending: some usable patches of each class, evenly spread over each split."""
+    chosen = []
+    for at, most in enumerate(PER_CLASS):
+        for label in (-1, 0, 1):
+            rows = np.flatnonzero(usable & (labels == label) & (split == at))
+            chosen.append(rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(np.int64))])
+    return np.sort(np.concatenate(chosen))
 
-    labels: (N,) 0, 1, -1.  usable: (N,) patches that uint8 holds, not of one colour.  group: (N,), -1 for none.
+
+def share_seen(
+    labels: np.ndarray, split: np.ndarray, usable: np.ndarray, looked_at: np.ndarray
+) -> dict[str, float | None]:
+    """Share of a class that must bear a stamp for discovery to meet it RECURRENCES times, in 95 of 100 samples.
+
+    Of each split, for the class of which least is looked at; None where that is too little. looked_at: as sampled().
     """
-    sample = []
-    for label in (-1, 0, 1):
-        rows = np.flatnonzero(usable & (labels == label))
-        sample.append(rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), PER_CLASS)).astype(np.int64))])
-    rows = np.sort(np.concatenate(sample))
+    shares: dict[str, float | None] = {}
+    for at, name in enumerate(FILE_SPLITS):
+        mine = labels[usable & (split == at)]
+        chosen = labels[looked_at[split[looked_at] == at]]
+        needed = []
+        for label in np.unique(mine).tolist():
+            n, of = int((chosen == label).sum()), int((mine == label).sum())
+            # The mean of a Poisson count that reaches RECURRENCES with that chance; all patches need no chance.
+            expected = RECURRENCES if n == of else float(gamma.ppf(0.95, RECURRENCES))
+            needed.append(expected / n if n else 1.0)
+        shares[name] = max(needed) if needed and max(needed) < 1 else None
+    return shares
+
+
+def find_stamps(files: Files, rows: np.ndarray, group: np.ndarray, *, processes: int) -> list[Stamp]:
+    """Discover stamps among some patches, by their indices `rows`; group: (N,), -1 for none."""
     if len(rows) < RECURRENCES:
         return []
     unit_of = np.where(group >= 0, group, group.max(initial=-1) + 1 + np.arange(len(group)))

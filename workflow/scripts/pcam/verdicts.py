@@ -36,7 +36,7 @@ def gate_card(gate: Any) -> dict[str, Any]:
     counts = {verdict: kinds.count(verdict) for verdict in told}
     text = ", ".join(f"{n} {told[verdict]}" for verdict, n in counts.items() if n)
     head = gate.open if isinstance(gate.open, Missing) else "Passed" if gate.open else "Not passed"
-    good = None if counts["waived"] or counts["kept"] else True
+    good = None if counts["waived"] or counts["kept"] or counts["unknown"] else True
     return card("Data gate", "q2", head, f"{len(kinds)} kinds judged: {text}.", False if gate.open is False else good)
 
 
