@@ -1,7 +1,7 @@
 """Have one file of the published PCam record: what is at hand when it is the published one, else downloaded.
 
-Reads: files of the published names (.h5, .h5.gz, CSV) in downloads/, beside the target and in data.directory; where
-       there is none, the record below data.url.
+Reads: files of the published names (.h5, .h5.gz, CSV) in downloads/ and in data.directory, .h5.gz also beside the
+       target (a .h5 there is the job's own output, which Snakemake deletes first); else the record below data.url.
 Writes: a link under the published name. What it links to stands in downloads/ beside it, unpacked and checked: no
         output, because Snakemake deletes the outputs of a job before it runs again. A downloaded .gz goes once it is
         unpacked: keeping it would take 8 GB more to save what the .h5 already saves.

@@ -1,7 +1,8 @@
 """Whether two splits come from one distribution: shares of tumour, named features, a model that tells them apart.
 
-What is compared are sound patches of units (slides, leak groups) that stand in one split alone. Null distributions come
-from giving whole units to the splits anew, because patches of one slide resemble each other.
+Colour and texture are compared on sound patches of units (slides, leak groups) that stand in one split alone. Their
+null distributions come from giving whole units to the splits anew, because patches of one slide resemble each other.
+Shares of tumour describe the files as they are, all labels of them, and are compared patch by patch.
 """
 
 from dataclasses import dataclass
