@@ -227,7 +227,8 @@ def optimism_sentence(optimism: Any) -> Any:
     if optimism is None or optimism.interval is None:
         return f"{what} could not be compared with grouped ones often enough to tell how much they flatter."
     low, high = optimism.interval
-    told = f"by {number(abs(optimism.mean), 4)} of ROC-AUC (95 % interval over dealings of the same patches: {low:+.4f} to {high:+.4f})"
+    told = f"by {number(abs(optimism.mean), 4)} of ROC-AUC "
+    told += f"(95 % interval over dealings of the same patches: {low:+.4f} to {high:+.4f})"
     if low > 0:
         return f"{what} flatter the model {told}."
     if high < 0:
