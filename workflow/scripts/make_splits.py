@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
+from pcam.cheap_model import joined_units
 from pcam.facts import FILE_SPLITS
 from pcam.files import InputError, read_csv, write_csv, write_json
 from pcam.stage import run_stage
@@ -27,17 +26,6 @@ class Patch:
     group: str
 
 
-def joined_units(patches: list[Patch]) -> np.ndarray:
-    """Unit of each patch: patches of one slide, and of one group of shared tissue, belong together, also in chains."""
-    keys = [[(kind, key) for kind, key in (("slide", p.slide), ("group", p.group)) if key] for p in patches]
-    nodes = {key: len(patches) + i for i, key in enumerate(sorted({key for row in keys for key in row}))}
-    links = [(i, nodes[key]) for i, row in enumerate(keys) for key in row]
-    size = len(patches) + len(nodes)
-    rows, columns = np.array(links, np.int64).reshape(-1, 2).T
-    graph = coo_array((np.ones(len(links)), (rows, columns)), shape=(size, size))
-    return connected_components(graph, directed=False)[1][: len(patches)]
-
-
 def carve_test(patches: list[Patch], fraction: float, seed: int) -> tuple[list[Patch], list[Patch]]:
     """Divide labelled patches into (valid, test), stratified by class.
 
@@ -45,7 +33,8 @@ def carve_test(patches: list[Patch], fraction: float, seed: int) -> tuple[list[P
     of test nearer to their share.
     """
     units: defaultdict[str, list[Patch]] = defaultdict(list)
-    for patch, unit in zip(patches, joined_units(patches), strict=True):
+    slides, groups = (np.array([getattr(patch, key) for patch in patches], str) for key in ("slide", "group"))
+    for patch, unit in zip(patches, joined_units(slides, groups), strict=True):
         units[str(unit)].append(patch)
     target = fraction * np.bincount([patch.label for patch in patches], minlength=2)
     taken = np.zeros(2)
