@@ -31,7 +31,8 @@ PLACES = SIDE - WINDOW_PX + 1  # windows along one side of a patch
 # Share of windows that become anchors. The smallest overlap asked for, 16x16 pixels, holds 81 windows: 1 in 16 leaves
 # it without an anchor in (15/16)^81 = 0.5 % of cases, and a shift of 80 pixels along one axis alone practically never.
 ANCHOR_SHARE = 16
-BUCKETS = 16  # files of anchors, by hash: one is sorted in memory at a time
+BUCKET_BITS = 6
+BUCKETS = 1 << BUCKET_BITS  # files of anchors, by hash: each process sorts one at a time in memory
 PLACE_BITS = 13  # 89 * 89 places of a window
 # Mean step of grey (0..255) between neighbouring pixels that a window needs to tell one place from another: glass
 # repeats. See tests/test_leakage.py for what stands on either side.
@@ -242,13 +243,15 @@ def survey_splits(x_files: Mapping[str, str], folder: str | Path, *, processes: 
             survey_block, {s: x_files[s] for s in FILE_SPLITS}, processes=processes, block=BLOCK
         ):
             before = np.uint64(sum(sizes.values()))
-            # An anchor's hash lies below 2**60: the next four bits choose the bucket, those after them the rest.
-            bucket = found["hash"] >> np.uint64(56)
-            rest = found["hash"] << np.uint64(8) >> np.uint64(PLACE_BITS + patch_bits)
+            # An anchor's hash lies below 2**60: the next BUCKET_BITS choose the bucket, those after them the rest.
+            bucket = (found["hash"] >> np.uint64(60 - BUCKET_BITS)).astype(np.uint8)
+            rest = found["hash"] << np.uint64(4 + BUCKET_BITS) >> np.uint64(PLACE_BITS + patch_bits)
             key = (rest << np.uint64(patch_bits)) | (found["patch"].astype(np.uint64) + before)
             key = (key << np.uint64(PLACE_BITS)) | found["place"].astype(np.uint64)
-            for number, handle in enumerate(with_buckets):
-                key[bucket == number].tofile(handle)
+            ends = np.cumsum(np.bincount(bucket, minlength=BUCKETS))
+            by_bucket = np.split(key[np.argsort(bucket, kind="stable")], ends[:-1])
+            for handle, some in zip(with_buckets, by_bucket, strict=True):
+                some.tofile(handle)
             for name, column in kept.items():
                 column.append(found[name])
             sizes[split] += len(found["finite"])
