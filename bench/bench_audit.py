@@ -1,8 +1,8 @@
 """Time the full audit against sha256 of the same bytes, its growth with the number of patches, and its memory.
 
 The full audit is what the rules audit_checksums, audit_storage, survey_patches, audit_leakage and audit_poison do, with
-two processes, on uint8 patches cut from drawn slides as densely as PCam is. Runs of audit and sha256 alternate; medians
-and the ratio within one round count. Usage: python bench/bench_audit.py OUT.json [--folder SCRATCH] [--memory N]
+two processes, on uint8 patches cut from drawn slides, many of which share tissue. Runs of audit and sha256 alternate;
+medians and the ratio within one round count. Usage: python bench/bench_audit.py OUT.json [--folder SCRATCH] [--memory N]
 """
 
 import argparse
@@ -37,7 +37,7 @@ from pcam.hdf5 import write_labels  # noqa: E402
 from pcam.synthetic import draw_slide  # noqa: E402
 
 SIDE = 4096  # pixels of a slide's side
-PER_SLIDE = 2048  # patches of a slide: 3 % of its places, so that a patch shares tissue with about five others
+PER_SLIDE = 2048  # patches of a slide: 3 % of its places; overlap_pairs in the result tells what they share
 SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}
 STAGES = ("checksums", "storage", "survey", "leakage", "poison")
 

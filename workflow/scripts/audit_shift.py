@@ -96,16 +96,8 @@ def audit_shift(
             # Slides differ in their share of tumour without anybody's doing: a small difference shifts nothing.
             found[-1]["found"] = bool(found[-1]["found"] and abs(test["difference"]) >= LEAST_PRIOR_SHIFT)
         else:
-            found.append(
-                finding(
-                    "prior_shift",
-                    names,
-                    [len(cases.labels[s]) if cases.labels[s] is not None else 0 for s in names],
-                    None,
-                    level,
-                    None,
-                )
-            )
+            known = [0 if side is None else side["n"] for side in (one, other)]
+            found.append(finding("prior_shift", names, known, None, level, None))
         pair = compare_splits(cases, a, b, settings, level)
         pairs.append(pair)
         seen = pair["two_sample"] or {"p": None, "roc_auc": None}

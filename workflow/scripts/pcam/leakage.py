@@ -1,4 +1,4 @@
-"""Leakage from what the survey found: duplicates of every kind, shared tissue, groups, and what the slides add."""
+"""Leakage from what the survey found: duplicates of every kind, shared tissue, and the groups they form."""
 
 from collections import Counter
 from collections.abc import Mapping
