@@ -2,7 +2,7 @@
 
 The full audit is what the rules audit_checksums, audit_storage, survey_patches, audit_leakage and audit_poison do, with
 two processes, on uint8 patches cut from drawn slides, many of which share tissue. Runs of audit and sha256 alternate;
-medians and the ratio within one round count. Usage: python bench/bench_audit.py OUT.json [--folder SCRATCH] [--memory N]
+medians and the ratio within one round count. Use: python bench/bench_audit.py OUT.json [--folder SCRATCH] [--memory N]
 """
 
 import argparse
