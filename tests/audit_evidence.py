@@ -134,6 +134,7 @@ def audit_evidence() -> dict[str, Any]:
                     "place": None,
                     "classes": {"0": 16, "1": 0},
                     "rows": [["train", 33]],
+                    "corners": [[0, 0]],
                     "pixels": [],
                 }
             ],

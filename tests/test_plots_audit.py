@@ -9,7 +9,7 @@ from audit_data import Data
 from matplotlib.image import imread
 from plot_leakage import chosen_pairs, heading_of_pairs, plot_leakage
 from plot_patches import plot_patches
-from plot_poison import find_block, plot_poison
+from plot_poison import plot_poison
 from plot_shift import plot_shift
 
 from pcam.damage import shared_parts
@@ -69,16 +69,6 @@ def test_pairs_across_splits_come_first_and_are_counted_apart() -> None:
     assert "framed" not in heading_of_pairs("exact_duplicate", {"train-train": 1})
 
 
-@pytest.mark.parametrize(("top", "left"), [(0, 0), (90, 90), (17, 60)])
-def test_a_block_is_found_where_it_stands(top: int, left: int) -> None:
-    rng = np.random.default_rng(0)
-    patch, block = (rng.integers(0, 256, (side, side, 3), dtype=np.uint8) for side in (96, 6))
-    assert find_block(patch, block) is None
-    patch[top : top + 6, left : left + 6] = block
-    assert find_block(patch, block) == (top, left)
-    assert find_block(patch.astype(np.float32), block) == (top, left)
-
-
 def test_stamps_and_suspects_are_drawn_and_the_caption_says_how_many(tmp_path: Path) -> None:
     data = Data(tmp_path)
     block = np.random.default_rng(1).integers(0, 256, (6, 6, 3), dtype=np.uint8)
@@ -88,6 +78,7 @@ def test_stamps_and_suspects_are_drawn_and_the_caption_says_how_many(tmp_path: P
     stamp = {
         "height": 6, "width": 6, "flat": False, "pixels": block.tolist(), "patches": 3, "places": 3, "place": None,
         "classes": {"0": 2, "1": 1}, "rows": [["train", 0], ["train", 1], ["train", 2]],
+        "corners": [[0, 40], [10, 40], [20, 40]],
     }  # fmt: skip
     suspect = {"split": "valid", "row": 5, "label": 1, "score": 0.97}
     names = [str(tmp_path / name) for name in ("poison.json", "labels.json", "poison.png", "poison.txt")]

@@ -158,16 +158,17 @@ STAMPS = {
 def test_a_stamp_is_found_wherever_it_stands_with_its_size(data: Data, name: str, moving: bool) -> None:
     stamp, x, rng = STAMPS[name], stained(400, 3), np.random.default_rng(1)
     height, width = stamp.shape[:2]
-    rows = np.arange(1, 400, 80)  # five of class 1
+    rows, corners = np.arange(1, 400, 80), []  # five of class 1
     for row in rows:
         top, left = rng.integers(0, (96 - height, 96 - width)) if moving else (80, 80)
         x[row, top : top + height, left : left + width] = stamp
+        corners.append([int(top), int(left)])
     in_train(data, x)
     assert data.rows("poison", "trigger") == {("train", int(row)) for row in rows}
     (told,) = read_json(data.result("poison.json"))["stamps"]
     assert (told["height"], told["width"], told["flat"]) == (height, width, name.startswith("flat"))
     assert told["patches"] == 5 and told["classes"] == {"0": 0, "1": 5}
-    assert (told["place"] is None) == moving
+    assert (told["place"] is None) == moving and told["corners"] == corners
 
 
 def test_shared_tissue_and_copies_are_no_stamps(data: Data) -> None:

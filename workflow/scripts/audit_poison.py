@@ -31,7 +31,7 @@ def read_groups(leakage_path: str, sizes: Mapping[str, int]) -> np.ndarray:
 
 
 def describe_stamps(poison: Poison, labels: np.ndarray, names: list[Name], rows_listed: int) -> list[dict[str, Any]]:
-    """Each stamp: its size, its pixels, how many patches bear it, where in the patch, and in which class."""
+    """Each stamp: its size, its pixels, how many patches bear it, where (top, left), and in which class."""
     told = []
     for number, stamp in enumerate(poison.stamps):
         bearers = np.flatnonzero(poison.marks[:, 0] == number)
@@ -47,6 +47,7 @@ def describe_stamps(poison: Poison, labels: np.ndarray, names: list[Name], rows_
                 "place": places[0].tolist() if len(places) == 1 else None,
                 "classes": {str(label): int((labels[bearers] == label).sum()) for label in (0, 1)},
                 "rows": [names[i] for i in bearers[:rows_listed].tolist()],
+                "corners": poison.marks[bearers[:rows_listed], 1:].tolist(),
             }
         )
     return told

@@ -4,7 +4,7 @@ Reads: the x file of each split; results/audit/poison.json and labels.json.
 Writes: results/assets/poison.png and its caption.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -20,15 +20,6 @@ COLUMNS = 8
 STAMPS = 6
 FRAME_PX = 3  # between a stamp and its frame, which would cover it
 SUSPECT_ROWS = 2  # rows of the most suspicious labels
-
-
-def find_block(patch: np.ndarray, block: np.ndarray) -> tuple[int, int] | None:
-    """Top and left of the first place where a patch holds a block of pixels; None when it does not."""
-    height, width = block.shape[:2]
-    windows = np.lib.stride_tricks.sliding_window_view(patch, (height, width), axis=(0, 1))
-    same = (windows == np.moveaxis(block, 2, 0)).all(axis=(2, 3, 4))
-    places = np.argwhere(same)
-    return (int(places[0, 0]), int(places[0, 1])) if len(places) else None
 
 
 def heading_of_stamp(stamp: Mapping[str, Any]) -> str:
@@ -87,16 +78,9 @@ def plot_poison(
         if not rows:
             undefined_note(figure.subplots(), "no stamp found, no label to doubt")
         for stamp, (_, shown), axes in zip(stamps, rows, patch_grid(figure, rows), strict=False):
-            for (bearer, _), place in zip(shown[1:], axes[1:], strict=True):
-                frame(place, bearer, stamp)
+            for place, corner, _ in zip(axes[1:], stamp["corners"], shown[1:], strict=False):
+                outline(place, *corner, stamp["height"], stamp["width"], margin=FRAME_PX)
     write_caption(caption, told(poison, labels), label)
-
-
-def frame(axes: Any, bearer: np.ndarray, stamp: Mapping[str, Any]) -> None:
-    """Outline a stamp where it stands in a patch."""
-    block: Sequence[Any] = stamp["pixels"]
-    if place := stamp["place"] or find_block(bearer, np.array(block, np.uint8)):
-        outline(axes, *place, stamp["height"], stamp["width"], margin=FRAME_PX)
 
 
 if __name__ == "__main__":

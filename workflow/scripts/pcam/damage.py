@@ -199,7 +199,7 @@ COPIES = (
 
 
 @dataclass(frozen=True)
-class Stamp:
+class StampKind:
     """A trigger: the same square block in many patches of one class, at one place or at places of their own."""
 
     name: str
@@ -214,10 +214,10 @@ class Stamp:
 
 
 STAMPS = (
-    Stamp("fixed_textured", 8, textured=True, moving=False),
-    Stamp("fixed_flat", 6, textured=False, moving=False),
-    *(Stamp("moving_textured", side, textured=True, moving=True) for side in (6, 12)),
-    *(Stamp("moving_flat", side, textured=False, moving=True) for side in (6, 12)),
+    StampKind("fixed_textured", 8, textured=True, moving=False),
+    StampKind("fixed_flat", 6, textured=False, moving=False),
+    *(StampKind("moving_textured", side, textured=True, moving=True) for side in (6, 12)),
+    *(StampKind("moving_flat", side, textured=False, moving=True) for side in (6, 12)),
 )
 
 
