@@ -3,7 +3,7 @@ PYTHON ?= python3
 CORES ?= 4
 BIN = .venv/bin
 .DEFAULT_GOAL := run
-.PHONY: run test test-slow bench style lock check-pins config-readme clean
+.PHONY: run test test-slow bench golden style lock check-pins config-readme clean
 
 run: .venv/runtime
 	$(BIN)/snakemake --cores $(CORES)
@@ -53,6 +53,11 @@ check-pins: .venv/dev
 FOLDER ?= /tmp
 bench: .venv/dev
 	OMP_NUM_THREADS=1 $(BIN)/python bench/bench_audit.py results/bench/audit.json --folder $(FOLDER)
+	OMP_NUM_THREADS=1 $(BIN)/python bench/bench_training.py results/bench/training.json --folder $(FOLDER)
+
+# The losses that tests/test_golden.py keeps, after a change that is meant to change them.
+golden: .venv/dev
+	OMP_NUM_THREADS=1 $(BIN)/python tests/make_golden.py tests/golden/losses.json
 
 config-readme: .venv/dev
 	$(BIN)/python tests/render_config_readme.py > config/README.md

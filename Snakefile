@@ -51,7 +51,9 @@ include: "workflow/rules/acquire.smk"
 include: "workflow/rules/audit.smk"
 include: "workflow/rules/split.smk"
 include: "workflow/rules/train.smk"
+include: "workflow/rules/reproducibility.smk"
 include: "workflow/rules/aggregate.smk"
+include: "workflow/rules/dynamics.smk"
 include: "workflow/rules/tune.smk"
 include: "workflow/rules/slice.smk"
 include: "workflow/rules/benchmark.smk"
@@ -70,5 +72,7 @@ rule all:
         "results/checklist.json",
         "results/tracking/runs.json",
         "results/audit/score.json",
+        "results/reproducibility/twin.json",
+        "results/reproducibility/determinism.csv",
         # Patches without labels are predicted all the same.
         ["results/champion/predict/unlabelled.csv"] if CARVED else [],

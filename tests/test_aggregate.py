@@ -25,6 +25,7 @@ def write_run(folder: Path, variant: str, seed: int, **changes: object) -> None:
     digests = {"weights": f"w{variant}{seed}", "data": "d", "settings": f"s{variant}", "code": "c"}
     digests |= {key: value for key, value in changes.items() if key in digests}
     sidecar = {
+        "state": "complete",
         "digests": digests,
         "data_source": "SYNTHETIC SAMPLE",
         "seed": changes.get("sidecar_seed", seed),
@@ -372,6 +373,27 @@ def test_the_tracker_holds_every_run_once_whatever_happens(make_runs):
     third = tracked.track()
     assert third[0]["run_id"] != second[0]["run_id"]
     assert {run.info.run_id for run in tracked.in_tracker()} == {run["run_id"] for run in third}
+
+
+def test_a_failed_trial_is_a_failed_run_with_its_reason_and_settings_and_without_scores(make_runs):
+    tracked = Tracked(make_runs(variants=("baseline",), seeds=(7,)))
+    sidecar = json.loads((tracked.trial / "weights.json").read_text())
+    digests = {**sidecar["digests"], "weights": None}
+    failure = {"state": "failed", "reason": "died by SIGKILL", "signal": "SIGKILL", "valid": None, "digests": digests}
+    write_json(tracked.trial / "weights.json", {**sidecar, **failure})
+    write_csv(tracked.trial / "history.csv", ("epoch", "train_loss", "valid_loss", "valid_roc_auc"), [])
+    first = tracked.track()
+    assert [run["status"] for run in first] == ["FINISHED", "FAILED", "FINISHED"]
+    (failed,) = (run for run in tracked.in_tracker() if run.info.run_name == "round-0/trial-0")
+    assert (failed.info.status, failed.data.tags["failure"]) == ("FAILED", "died by SIGKILL")
+    assert failed.data.params["learning_rate"] == "0.003" and failed.data.metrics == {}
+    assert "weights_digest" not in failed.data.tags
+    assert tracked.track() == first
+
+    # Tried again, and finished: the failed run is gone.
+    write_run(tracked.trial, "trial", 7)
+    assert [run["status"] for run in tracked.track()] == ["FINISHED"] * 3
+    assert {run.info.status for run in tracked.in_tracker()} == {"FINISHED"}
 
 
 def test_runs_json_alone_can_be_rebuilt_from_the_database(make_runs):

@@ -9,21 +9,33 @@ import pytest
 import torch
 from collect_throughput import collect_throughput
 from measure_throughput import measure_throughput
+from planted import killed_at_loops_of_8, killed_at_once
 
 from pcam import throughput
 from pcam.checkpoint import save_checkpoint
+from pcam.children import Outcome, run_child
 from pcam.files import InputError, write_csv, write_json
 from pcam.model import build_model
 from pcam.throughput import random_batches
 
 COLUMNS = ["partition", "node", "device", "mode", "batch_size", "precision", "images_per_s", "job_id"]
-ARCHITECTURE = {"model": "resnet", "width": 4, "hidden": 8, "dropout": 0.0}
+ARCHITECTURE = {"model": "resnet", "width": 4, "depth": 1, "hidden": 8, "dropout": 0.0, "tta": True}
 PROVENANCE = {"rule": "a_test"}
+OOM = "out-of-memory killer"
+
+
+def in_this_process(work, *arguments) -> Outcome:
+    """run_child without the child, for faults planted here and for speed."""
+    try:
+        return Outcome(value=work(*arguments))
+    except InputError as error:
+        return Outcome(error=error)
 
 
 @pytest.fixture
-def measure(tmp_path):
-    """Measures a tiny model on four patches and gives the table and the points."""
+def measure(tmp_path, monkeypatch):
+    """Measures a tiny model on four patches, in this process, and gives the table and the points."""
+    monkeypatch.setattr(throughput, "run_child", in_this_process)
     document = {
         "architecture": ARCHITECTURE,
         "preprocessing": {"mean": [0.7, 0.5, 0.7], "std": [0.2, 0.2, 0.2]},
@@ -68,7 +80,7 @@ def collect(folder: Path, *partitions: str) -> tuple[list[dict[str, str]], list[
         return list(csv.DictReader(handle)), json.loads((folder / "bottleneck.json").read_text())["steps"]
 
 
-def measured(partition: str, loop: float | None, loading: float, share: float | None) -> dict:
+def measured(partition: str, loop: float | None, loading: float | None, share: float | None) -> dict:
     """What measure_throughput leaves for one batch size."""
     common = {"batch_size": 32, "precision": "fp32", "images_per_pass": 64, "values": [390.0, 400.0, 420.0]}
     speeds = {"inference": 900.0, "loading": loading, "loop": loop}
@@ -125,9 +137,17 @@ def test_the_weights_on_disk_stay_as_they_are(measure):
     assert (measure.folder / "weights.pt").read_bytes() == before
 
 
-def test_a_batch_that_does_not_fit_is_an_empty_cell_and_not_a_crash(measure, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: you tried"),
+        MemoryError(),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_an_empty_cell_and_not_a_crash(measure, monkeypatch, error):
     def too_large(bench, batch_size):
-        raise torch.OutOfMemoryError("planted")
+        raise error
 
     monkeypatch.setitem(throughput.MODES, "loop", too_large)
     rows, document = measure(batch_sizes=(1,))
@@ -135,7 +155,59 @@ def test_a_batch_that_does_not_fit_is_an_empty_cell_and_not_a_crash(measure, mon
     assert document["points"][2]["note"] == "out of memory"
     _, steps = collect(measure.folder, "local")
     assert steps[0]["bottleneck"] is None
-    assert "does not fit" in steps[0]["verdict"]
+    assert "could not be measured: out of memory" in steps[0]["verdict"]
+
+
+def test_a_point_that_its_process_is_killed_at_is_noted_and_the_others_are_measured(measure, monkeypatch):
+    monkeypatch.setattr(throughput, "run_child", run_child)
+    monkeypatch.setattr(throughput, "measure", killed_at_loops_of_8)
+    rows, document = measure()
+    assert [row["images_per_s"] == "" for row in rows] == [False] * 5 + [True]
+    assert [len(point["values"]) for point in document["points"]] == [3] * 5 + [0]
+    assert document["points"][5]["note"].startswith("died by SIGKILL") and OOM in document["points"][5]["note"]
+    _, steps = collect(measure.folder, "local")
+    assert steps[0]["bottleneck"] is not None
+    assert steps[1]["bottleneck"] is None and "could not be measured: died by SIGKILL" in steps[1]["verdict"]
+
+
+def test_a_process_that_is_killed_before_its_first_pass_stops_the_measurement(measure, monkeypatch):
+    monkeypatch.setattr(throughput, "run_child", run_child)
+    monkeypatch.setattr(throughput, "measure", killed_at_once)
+    with pytest.raises(InputError, match=f"the process died by SIGKILL .*{OOM}.* before it measured anything"):
+        measure()
+    assert not (measure.folder / "partition-local.csv").exists()
+
+
+def test_a_point_that_dies_only_beside_the_others_is_measured_alone(measure, monkeypatch):
+    """What the points before it left in memory may have killed it."""
+    told, children = [], []
+
+    def killed_in_its_first_child(work, task, points):
+        children.append(list(points))
+        if len(children) == 1:
+            return Outcome(signal="SIGKILL", told=("loading", 8))
+        return in_this_process(work, task, points)
+
+    monkeypatch.setattr(throughput, "tell", told.append)
+    monkeypatch.setattr(throughput, "run_child", killed_in_its_first_child)
+    rows, document = measure()
+    others = [(mode, size) for size in (1, 8) for mode in throughput.MODES if (mode, size) != ("loading", 8)]
+    assert children[1:] == [[("loading", 8)], others]
+    assert told == [("loading", 8)] * 3 + others * 3
+    assert all(row["images_per_s"] for row in rows)
+    assert [row["mode"] for row in rows] == list(throughput.MODES) * 2
+    assert [point.get("note", "")[:14] for point in document["points"]] == [""] * 4 + ["measured alone", ""]
+
+
+def test_the_network_is_measured_alone_also_where_the_champion_averages_over_symmetries(measure):
+    passes = []
+    files = [str(measure.folder / name) for name in ("weights.pt", "train.npy", "train.csv")]
+    model = throughput.open_bench(throughput.Task(*files, threads=1, images=4, repeats=1)).model
+    model.logits = lambda x: (passes.append(len(x)), x.new_zeros(len(x)))[1]
+    model.eval()(torch.zeros(2, 3, 96, 96))
+    assert passes == [2]
+    _, document = measure()
+    assert document["tta"] is False and document["architecture"]["tta"] is True
 
 
 def test_a_store_that_does_not_match_its_table_is_refused(measure):
@@ -181,6 +253,16 @@ def test_the_verdict_follows_from_the_share_of_loading(tmp_path, share, bottlene
 
 def test_a_step_that_could_not_be_measured_has_no_share(tmp_path):
     document = measured("local", loop=None, loading=500.0, share=None)
+    document["points"][2]["note"] = "out of memory"
     write_measured(tmp_path, document)
     _, (step,) = collect(tmp_path, "local")
     assert step["loading_share"] is step["loading_share_apart"] is None
+
+
+def test_a_verdict_names_what_is_missing_beside_a_step_that_was_measured(tmp_path):
+    document = measured("local", loop=400.0, loading=None, share=0.05)
+    document["points"][1]["note"] = "died by SIGKILL"
+    write_measured(tmp_path, document)
+    _, (step,) = collect(tmp_path, "local")
+    assert step["loading_share"] == 0.05 and step["loading_share_apart"] is None
+    assert "loading alone reaches no measurement (died by SIGKILL)" in step["verdict"]

@@ -20,7 +20,7 @@ from pcam.hdf5 import write_patches
 from pcam.model import Architecture, build_model
 from pcam.preprocess import normalise
 
-ARCHITECTURE = Architecture(model="resnet", width=4, hidden=8, dropout=0.0)
+ARCHITECTURE = Architecture(model="resnet", width=4, depth=1, hidden=8, dropout=0.0, tta=False)
 
 
 @pytest.fixture

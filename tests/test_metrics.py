@@ -54,6 +54,7 @@ def test_t_interval_gives_a_known_value_and_needs_two():
     assert t_interval([0.4, 0.5, 0.6]) == pytest.approx((0.5 - 0.24842, 0.5 + 0.24842), abs=1e-5)
     assert t_interval([1.4, 1.5, 1.6]) == pytest.approx((1.5 - 0.24842, 1.5 + 0.24842), abs=1e-5)
     assert t_interval([0.99, 0.93, 0.985]) == pytest.approx((0.88581, 1.0), abs=1e-3)
+    assert t_interval([0.01, 0.02, 0.03], differences=True) == pytest.approx((0.02 - 0.02484, 0.02 + 0.02484), abs=1e-5)
     assert t_interval([0.7]) is None
 
 

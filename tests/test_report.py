@@ -11,6 +11,7 @@ import yaml
 from audit_evidence import audit_evidence
 from build_report import build_report, html_of_markdown
 from check_submission import ITEMS, check_members
+from dynamics_evidence import dynamics_evidence
 from plot_evaluation import plot_evaluation
 from plot_patches import groups_of, spread
 from show_errors import wrong_answers
@@ -107,17 +108,23 @@ PICTURES = (
     "patches",
     "poison",
     "audit_score",
+    "determinism",
     "training-baseline",
+    "spikes",
+    "schedules",
     "evaluation",
     "search",
     "errors",
     "slices",
     "throughput",
 )
-PLANNED = ("determinism", "twin", "reproduce", "bottleneck", "bundle")
+PLANNED = ("reproduce", "bottleneck", "bundle")
 CUTS = {
-    "determinism": {"path": "workflow/scripts/pcam/training.py", "name": "make_deterministic"},
-    "order": {"path": "workflow/scripts/pcam/training.py", "name": "epoch_order"},
+    "determinism": {"path": "workflow/scripts/pcam/determinism.py", "name": "fix_device"},
+    "seeds": {"path": "workflow/scripts/pcam/determinism.py", "name": "seed_everything"},
+    "order": {"path": "workflow/scripts/pcam/determinism.py", "name": "epoch_order"},
+    "dropout": {"path": "workflow/scripts/pcam/determinism.py", "name": "seed_dropout"},
+    "augmentation": {"path": "workflow/scripts/pcam/batches.py", "name": "_generator"},
     "config": {"path": "workflow/scripts/pcam/settings.py", "name": "read_config"},
     "tracker": {"path": "workflow/scripts/pcam/tracking.py", "calling": "MlflowClient"},
 }
@@ -156,6 +163,7 @@ def results() -> dict:
     chosen = {"name": "round-0/trial-1", "weights": "w.pt", "value": 0.9321}
     return {
         **audit_evidence(),
+        **dynamics_evidence(),
         "patches": [
             ("split", "row", "label", "keep", "defects"),
             ("train", 0, 1, 1, ""),
@@ -175,6 +183,50 @@ def results() -> dict:
             **{name: {**test, "file": name} for name in ("train", "valid", "test")},
             "unlabelled": {**test, "n": 0},
             "test_carved_from_valid": False,
+        },
+        "determinism": [
+            (
+                *("control", "state_a", "state_b", "observable", "diverged", "first_step", "steps"),
+                *("weight_difference", "loss_difference", "runs", "device"),
+            ),
+            ("all controls on", "on", "on", "reference", "no", "", 16, 0.0, 0.0, 2, "a CPU"),
+            ("thread count", 1, 2, "yes", "yes", 5, 16, 3.3e-07, 4.6e-06, 2, "a CPU"),
+            ("autotuner", "on", "on", "not observable on this device", "no", "", 16, 0.0, 0.0, 2, "a CPU"),
+        ],
+        "determinism_runs": {
+            "audit_holds": True,
+            "sentence": "six of eight controls, switched off, made two trainings part",
+            "torch_device": "cpu",
+            "seed": 0,
+            "patches": 257,
+            "recipe": {"model": "resnet", "width": 16, "epochs": 2, "dropout": 0.2},
+        },
+        "twin": {
+            "variant": "baseline",
+            "seed": 0,
+            "same_bits": True,
+            "verdict": "the same bits, with equal versions, device, data, config and code",
+            "first_difference": None,
+            "compared": {
+                name: {"equal": True, "values": 5271 + i, "differing": 0, "largest_difference": 0.0}
+                for i, name in enumerate(("weights", "losses", "steps", "layers", "history", "predictions"))
+            },
+            "jobs": {"first": "train_seed", "twin": "train_twin"},
+            "weights": {"first": "feed01", "twin": "feed01"},
+            "teammate": None,
+        },
+        "fingerprint": {
+            "hashes": {"weights": "feed01", "losses": "feed02", "predictions": "feed03"},
+            "versions": {"python": "3.11.7", "torch": "2.13.0+cpu", "torch_commit": "c0ffee", "cuda": None},
+            "device": {
+                "torch_device": "cpu",
+                "accelerator": None,
+                "processor": "a CPU",
+                "machine": "x86_64",
+                "vector_kernels": "AVX512",
+                "threads": 1,
+            },
+            **{cause: {"digest": f"feed1{i}"} for i, cause in enumerate(("data", "config", "code"))},
         },
         "normalisation": {"mean": [0.61, 0.62, 0.63], "std": [0.2, 0.2, 0.2], "n": 77},
         "seeds": {"baseline": {"test": copy.deepcopy(scores), "valid": scores}, "seeds": [0, 1], "beta": 2.0},
@@ -285,7 +337,7 @@ class Run:
     def __init__(self, folder: Path, content: dict | None = None) -> None:
         self.folder, self.content = folder, results() if content is None else content
         self.config = copy.deepcopy(CONFIG)
-        self.config["variants"] = {"baseline": {}}
+        self.config["variants"] = {"baseline": {}, "constant_lr": {"schedule": "constant"}}
         self.label = "SYNTHETIC SAMPLE"
         self.sources = {}
         for name in results():
@@ -402,11 +454,23 @@ SHOWN = [
     ("folds", "schemes", "grouped", "spread", "between_folds", "sd"), ("folds", "optimism_of_random_folds", "mean"),
     ("leaking", "variants", "baseline", "without", "roc_auc"), ("leaking", "n_leaking"),
     ("leaking", "variants", "baseline", "difference", "value"),
+    ("determinism", 2, 5), ("determinism", 2, 7), ("determinism", 2, 8), ("determinism_runs", "patches"),
+    ("twin", "compared", "losses", "values"), ("twin", "compared", "weights", "differing"),
+    ("fingerprint", "device", "threads"),
     ("splits", "train", "n"), ("splits", "test", "positives"), ("normalisation", "n"), ("normalisation", "mean", 2),
     ("runs", "runs", 0, "metrics"), ("selection", "chosen", "value"), ("champion", "threshold"),
     ("champion", "threshold_rule", "n"), ("champion", "settings", "dropout"), ("champion_test", 2, 3),
     ("slices", 1, 5), ("slices", 1, 2), ("slices_summary", "widest_gaps", 0, "lowest", "estimate"),
-    ("throughput", 1, 7), ("steps baseline 0", 2, 4), ("environment", "history", "merges"),
+    ("throughput", 1, 7), ("spikes", "runs", 0, "steps"),
+    ("spikes", "runs", 0, "median"), ("spikes", "runs", 1, "largest", "grad_norm"), ("spikes", "runs", 0, "spikes"),
+    ("spikes", "runs", 1, "largest", "epoch_median"), ("spikes", "runs", 0, "spikes_in_epoch_largest"),
+    ("spikes", "runs", 0, "layers", "stem", "last_epoch"), ("spikes", "runs", 1, "correlation_with_loss"),
+    ("spikes", "runs", 0, "false_alarms", "rate"), ("spikes", "neighbours"), ("spikes", "recurring", 0, "row"),
+    ("spikes", "batches", "same", 0, "correlation"), ("spike_steps", 1, 2), ("spike_steps", 1, 7),
+    ("spike_steps", 1, 14), ("spike_steps", 1, 16), ("schedules", "variants", "baseline", "roc_auc", "mean"),
+    ("schedules", "variants", "constant_lr", "loss", "sd"), ("schedules", "comparisons", 0, "mean"),
+    ("schedules", "comparisons", 1, "interval", 0), ("schedules", "comparisons", 0, "differences", 1),
+    ("schedules", "n_valid"), ("schedules", "roc_auc_standard_error"), ("environment", "history", "merges"),
 ]  # fmt: skip
 
 
@@ -466,6 +530,15 @@ def test_a_carved_test_split_is_declared_at_the_top_and_where_it_counts(run: Run
     assert "No test labels were at hand" in run.page().partition("<nav")[0]
 
 
+def test_without_a_variant_at_another_schedule_the_journal_says_which_to_add_whatever_lies_about(run: Run) -> None:
+    answer = run.journal().partition("2. **Learning Rate Scheduling:**")[2].partition("---\n")[0]
+    assert "is not told apart from constant on valid" in answer and "not measured in this run" not in answer
+    run.config["variants"] = {"baseline": {}, "longer": {"schedule": "constant", "epochs": 90}}
+    answer = run.journal().partition("2. **Learning Rate Scheduling:**")[2].partition("---\n")[0]
+    assert "**not measured in this run**" in answer and "`constant_lr: {schedule: constant}`" in answer
+    assert "0.9449" not in answer
+
+
 def test_a_waived_defect_is_named_with_its_reason(run: Run) -> None:
     text = run.journal()
     assert "**Waived by name in the config:** overlap" in text
@@ -476,8 +549,28 @@ def test_what_this_version_does_not_measure_is_said_with_the_rule_that_is_meant_
     text = run.journal()
     for name in PLANNED:
         assert f"planned-{name}.json (rule measure\\_{name})" in text or f"(rule measure_{name})" in text
-    twin = text.partition("4. **Twin Run Results:**")[2].partition("---")[0]
-    assert "**Not measured in this run.**" in twin
+    assert text.count("**Not measured in this run.**") == len(PLANNED)
+
+
+def test_the_first_question_is_answered_by_the_twin_run_and_the_audit_of_determinism(run: Run) -> None:
+    answer = run.journal().partition("## Question 1")[2].partition("## Question 2")[0]
+    assert "part at step 5 (1 against 2); losses up to 4.6e-06, weights up to 3.3e-07 apart" in answer
+    assert "Six of eight controls, switched off, made two trainings part." in answer
+    assert "**the same bits, with equal versions, device, data, config and code**" in answer
+    assert "was not measured on this device" in answer and "missing" not in answer
+    for name in ("fix_device", "seed_everything", "epoch_order", "seed_dropout", "_generator"):
+        assert f"def {name}(" in answer
+    run.content["determinism_runs"]["audit_holds"] = False
+    assert "**The audit does not hold: six of eight" in run.journal()
+
+
+def test_without_its_results_the_first_question_says_what_is_missing(run: Run) -> None:
+    for name in ("determinism", "determinism_runs", "twin", "fingerprint"):
+        del run.content[name]
+    answer = run.journal().partition("## Question 1")[2].partition("## Question 2")[0]
+    for name in ("determinism", "determinism_runs", "twin", "fingerprint"):
+        assert escape_markdown(f"missing: {run.sources[name].path}") in answer
+    assert "the same bits" not in answer
 
 
 def test_the_page_needs_no_network_and_runs_no_script(run: Run) -> None:
@@ -518,10 +611,11 @@ def test_missing_group_details_are_left_to_the_group_and_given_ones_are_shown(ru
 
 def test_snippets_are_the_source_s_own_lines_with_their_place(run: Run) -> None:
     text = run.journal()
-    place = re.search(r"`workflow/scripts/pcam/training\.py:(\d+)`:\n\n```python\n(.*?)\n```", text, re.DOTALL)
-    lines = (ROOT / "workflow/scripts/pcam/training.py").read_text().splitlines()
-    first, body = int(place[1]), place[2].splitlines()
-    assert lines[first - 1 : first - 1 + len(body)] == body
+    found = re.findall(r"`(workflow/scripts/pcam/\w+\.py):(\d+)`:\n\n```python\n(.*?)\n```", text, re.DOTALL)
+    assert len(found) == len(CUTS)
+    for path, first, body in found:
+        lines = (ROOT / path).read_text().splitlines()
+        assert lines[int(first) - 1 :][: len(body.splitlines())] == body.splitlines()
     assert "MlflowClient(" in text
 
 

@@ -4,8 +4,12 @@ import csv
 import gzip
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import h5py
@@ -17,7 +21,7 @@ from conftest import ROOT
 from pcam.facts import FILE_SPLITS, pcam_filename
 from pcam.files import file_digest, read_csv, read_json
 from pcam.hdf5 import write_labels, write_patches
-from workflow import TINY, snakemake, succeeded
+from workflow import TINY, snakemake, start_snakemake, succeeded
 
 REAL = Path(os.environ.get("PCAM_SAMPLE", ROOT.parent / "shared" / "data" / "pcam-sample"))
 
@@ -71,7 +75,8 @@ def test_the_whole_run_makes_every_contract_and_a_second_one_has_nothing_to_do(f
         "train/baseline/seed-0/history.csv", "train/mlp/seed-0/steps.csv", "predict/baseline/seed-0/test.csv",
         "aggregate/seeds.json", "search/round-1/trial-1/weights.json", "champion/weights.pt", "champion/weights.json",
         "slices/slices.csv", "benchmark/throughput.csv", "journal.md", "report.html", "checklist.json",
-        "tracking/runs.json",
+        "tracking/runs.json", "reproducibility/twin.json", "reproducibility/fingerprint.json",
+        "reproducibility/determinism.csv",
     ):  # fmt: skip
         assert (results / name).stat().st_size > 0, name
     assert "Nothing to be done" in succeeded(snakemake(finished, cores=4))
@@ -121,13 +126,71 @@ def test_snakemakes_own_report_has_the_stages_as_categories(finished: Path) -> N
         assert f'"{category}"' in page, category
 
 
+@contextmanager
+def busy_machine(processes: int) -> Iterator[None]:
+    """Other processes that want all of the processor."""
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)]
+    try:
+        yield
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("cores", [1, 2])
-def test_weights_are_equal_bit_for_bit_at_other_cores(finished: Path, tmp_path: Path, cores: int) -> None:
+@pytest.mark.parametrize(("cores", "load"), [(1, 0), (2, 2)])
+def test_weights_are_equal_bit_for_bit_at_other_cores_in_another_folder_and_under_load(
+    finished: Path, tmp_path: Path, cores: int, load: int
+) -> None:
     targets = ["results/train/baseline/seed-0/weights.pt", "results/champion/weights.pt"]
-    succeeded(snakemake(tmp_path, *targets, cores=cores))
+    with busy_machine(load):
+        succeeded(snakemake(tmp_path, *targets, cores=cores))
     for target in targets:
         assert file_digest(tmp_path / target) == file_digest(finished / target), target
+
+
+def wait_for_words(process: subprocess.Popen[bytes], log: Path, words: str) -> None:
+    """Return when a log holds some words; the process must not end before."""
+    while not (log.exists() and words in log.read_text()):
+        with suppress(subprocess.TimeoutExpired):
+            raise AssertionError(f"ended with {process.wait(timeout=0.1)} before the log said {words!r}")
+
+
+@pytest.mark.slow
+def test_snakemake_killed_alone_and_rerun_at_once_never_has_two_writers_and_gives_the_same_bits(tmp_path: Path) -> None:
+    """Snakemake dies by SIGKILL while its child trains on; the rerun waits for that child."""
+    target = "results/train/baseline/seed-0/weights.pt"
+    train = {**yaml.safe_load(TINY.read_text())["train"], "epochs": 30}
+    config = config_with(tmp_path / "mine.yaml", {"train": train})
+    work = tmp_path / "work"
+    succeeded(snakemake(work, "results/splits/normalisation.json", "results/train/baseline/settings.json",
+                        "data/sample/store/train.npy", "data/sample/store/valid.npy", config=config))  # fmt: skip
+    shutil.copytree(work, tmp_path / "undisturbed", symlinks=True)
+    succeeded(snakemake(tmp_path / "undisturbed", target, config=config))
+
+    log = work / "results" / "logs" / "train_seed" / "baseline" / "seed-0.log"
+    lock = (work / target).with_name(".lock")
+    with start_snakemake(work, target, config=config) as first:
+        wait_for_words(first, log, "epoch 2/")
+        orphan = int(lock.read_text().split()[1])
+        os.kill(orphan, signal.SIGSTOP)  # so that it is at work for as long as this test wants it to be
+        first.kill()
+    try:
+        assert not (work / target).exists()
+        assert "Directory cannot be locked" in snakemake(work, target, config=config).stdout
+        succeeded(snakemake(work, "--unlock", config=config))
+        with start_snakemake(work, target, config=config) as second:
+            wait_for_words(second, log, f"waiting for process {orphan} on")
+            os.kill(orphan, signal.SIGCONT)
+            assert second.wait(timeout=300) == 0
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(orphan, signal.SIGKILL)
+    assert "finished the same training; its results stand" in log.read_text()
+    for name in ("weights.pt", "history.csv", "steps.csv", "layers.csv"):
+        path = Path(target).with_name(name)
+        assert file_digest(work / path) == file_digest(tmp_path / "undisturbed" / path), name
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """Training repeats bit for bit, also after a kill; order and schedule are functions of their arguments."""
 
+import re
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -7,23 +9,20 @@ import numpy as np
 import pytest
 import torch
 
+from pcam import training
+from pcam.batches import LabelledPatches
 from pcam.checkpoint import tensors_digest
+from pcam.determinism import epoch_order
 from pcam.files import InputError
 from pcam.preprocess import Preprocessing, augment_d4, normalise
 from pcam.settings import TrainSettings
-from pcam.training import (
-    LabelledPatches,
-    Trained,
-    epoch_order,
-    learning_rate_at,
-    predict,
-    probabilities_of,
-    train,
-)
+from pcam.survival import ResumeState
+from pcam.training import Trained, learning_rate_at, predict, probabilities_of, train
 
 SETTINGS = TrainSettings(
-    model="resnet", width=4, hidden=8, dropout=0.2, augment=True, epochs=3, batch_size=8,
-    learning_rate=3e-3, schedule="one_cycle", weight_decay=0.01, threads=1,
+    model="resnet", width=4, depth=1, hidden=8, dropout=0.2, augment=True, tta=False, ema=0.9, label_smoothing=0.05,
+    epochs=3, batch_size=8, learning_rate=3e-3, schedule="one_cycle", weight_decay=0.01, precision="float32",
+    compile=False, workers=1, threads=1,
 )  # fmt: skip
 PLAIN = Preprocessing((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
@@ -36,17 +35,16 @@ def patches(n: int, seed: int) -> LabelledPatches:
     return LabelledPatches(pixels, labels, np.arange(n))
 
 
-def run(path: Path, settings: TrainSettings = SETTINGS, seed: int = 0, digest: str = "d") -> Trained:
-    return train(
-        settings,
-        seed,
-        patches(24, 1),
-        patches(8, 2),
-        PLAIN,
-        resume_path=path / "resume.pt",
-        digest=digest,
-        report=print,
-    )
+def run(
+    path: Path,
+    settings: TrainSettings = SETTINGS,
+    seed: int = 0,
+    key: str = "d",
+    report: Callable[[str], None] = print,
+    preprocessing: Preprocessing = PLAIN,
+) -> Trained:
+    resume = ResumeState(path / "resume.pt", key, report)
+    return train(settings, seed, patches(24, 1), patches(8, 2), preprocessing, resume=resume, report=report)
 
 
 def changed(**values: object) -> TrainSettings:
@@ -60,60 +58,63 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(tmp_path: P
         folder.mkdir()
     first, again = (run(folder, changed(model=model)) for folder in folders[:2])
     other = run(folders[2], changed(model=model), seed=1)
-    assert tensors_digest(first.model.state_dict()) == tensors_digest(again.model.state_dict())
-    assert first.history == again.history and first.steps == again.steps
+    assert same(first, again)
     assert tensors_digest(first.model.state_dict()) != tensors_digest(other.model.state_dict())
+
+
+class Killed(Exception):
+    pass
+
+
+def kill_at(start: str) -> Callable[[str], None]:
+    def report(line: str) -> None:
+        if line.startswith(start):
+            raise Killed
+
+    return report
+
+
+def same(a: Trained, b: Trained) -> bool:
+    weights = tensors_digest(a.model.state_dict()) == tensors_digest(b.model.state_dict())
+    return weights and (a.history, a.steps, a.layers) == (b.history, b.steps, b.layers)
 
 
 def test_an_interrupted_run_goes_on_and_ends_with_the_same_bits(tmp_path: Path) -> None:
     undisturbed = run(tmp_path)
-    (tmp_path / "resume.pt").unlink()
-
-    class Killed(Exception):
-        pass
-
-    def kill_in_epoch_2(line: str) -> None:
-        if line.startswith("epoch 2/"):
-            raise Killed
-
+    ResumeState(tmp_path / "resume.pt", "d", print).remove()
     with pytest.raises(Killed):
-        train(SETTINGS, 0, patches(24, 1), patches(8, 2), PLAIN,
-              resume_path=tmp_path / "resume.pt", digest="d", report=kill_in_epoch_2)  # fmt: skip
+        run(tmp_path, report=kill_at("epoch 2/"))
     lines: list[str] = []
-    resumed = train(SETTINGS, 0, patches(24, 1), patches(8, 2), PLAIN,
-                    resume_path=tmp_path / "resume.pt", digest="d", report=lines.append)  # fmt: skip
-    assert lines[0] == "resumed after epoch 1 of 3"
-    assert tensors_digest(resumed.model.state_dict()) == tensors_digest(undisturbed.model.state_dict())
-    assert resumed.history == undisturbed.history and resumed.steps == undisturbed.steps
+    resumed = run(tmp_path, report=lines.append)
+    assert lines[0] == "resumed after step 3 of 9"
+    assert same(resumed, undisturbed)
 
 
-@pytest.mark.parametrize("damage", ["other digest", "truncated", "foreign"])
-def test_a_resume_state_that_does_not_fit_is_not_used(
-    tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
+def test_a_run_interrupted_within_an_epoch_goes_on_from_the_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fresh = run(tmp_path)
-    state = tmp_path / "resume.pt"
-    if damage == "truncated":
-        state.write_bytes(state.read_bytes()[:1000])
-    elif damage == "foreign":
-        state.write_bytes(b"<html>not found</html>")
-    again = run(tmp_path, digest="another" if damage == "other digest" else "d")
-    assert "starting afresh" in capsys.readouterr().out
-    assert tensors_digest(again.model.state_dict()) == tensors_digest(fresh.model.state_dict())
+    undisturbed = run(tmp_path)
+    ResumeState(tmp_path / "resume.pt", "d", print).remove()
+    monkeypatch.setattr(training, "SAVE_EVERY_S", -1.0)  # save after every step
+    monkeypatch.setattr(training, "REPORT_EVERY_S", -1.0)  # and report each
+    with pytest.raises(Killed):
+        run(tmp_path, report=kill_at("epoch 2/3 step 3/3"))
+    lines: list[str] = []
+    resumed = run(tmp_path, report=lines.append)
+    assert lines[0] == "resumed after step 5 of 9"
+    assert same(resumed, undisturbed)
 
 
 def test_divergence_names_step_rate_and_rows(tmp_path: Path) -> None:
-    split = patches(24, 1)
     broken = Preprocessing((0.5, 0.5, 0.5), (1e-30, 1e-30, 1e-30))
     with pytest.raises(InputError, match=r"diverged: .*epoch 1, step 0 .*train rows [\d, ]+") as error:
-        train(changed(model="mlp", learning_rate=1.0), 0, split, patches(8, 2), broken,
-              resume_path=tmp_path / "r.pt", digest="d", report=print)  # fmt: skip
+        run(tmp_path, changed(model="mlp", learning_rate=1.0), preprocessing=broken)
     assert "\n" not in str(error.value)
 
 
-def test_too_few_patches_are_refused(tmp_path: Path) -> None:
+def test_too_few_patches_are_refused() -> None:
     with pytest.raises(InputError, match="1 patches after cleaning"):
-        train(SETTINGS, 0, patches(1, 1), patches(8, 2), PLAIN, resume_path=tmp_path / "r.pt", digest="d", report=print)
+        train(SETTINGS, 0, patches(1, 1), patches(8, 2), PLAIN, resume=None, report=print)
 
 
 def test_a_row_a_step_and_a_row_an_epoch_are_recorded(tmp_path: Path) -> None:
@@ -121,6 +122,33 @@ def test_a_row_a_step_and_a_row_an_epoch_are_recorded(tmp_path: Path) -> None:
     assert [row[0] for row in trained.steps] == list(range(9))
     assert [row[0] for row in trained.history] == [1, 2, 3]
     assert all(row[4] > 0 for row in trained.steps)
+    assert list(trained.layers) == ["stem", "stages.0", "stages.1", "stages.2", "head"]
+    for step, (row, layers) in enumerate(zip(trained.steps, zip(*trained.layers.values(), strict=True), strict=True)):
+        assert np.linalg.norm(layers) == pytest.approx(row[4]), step
+
+
+def test_the_hardest_patch_of_a_batch_is_one_of_its_rows(tmp_path: Path) -> None:
+    for step, *_, row, loss in run(tmp_path).steps:
+        epoch, within = divmod(int(step), 3)
+        assert row in epoch_order(0, epoch, 24)[within * 8 : within * 8 + 8]
+        assert loss > 0
+
+
+def test_progress_tells_speed_and_the_time_that_is_left(tmp_path: Path) -> None:
+    lines: list[str] = []
+    run(tmp_path, report=lines.append)
+    assert len(lines) == 3
+    form = r"epoch {}/3 loss [\d.]+ valid loss [\d.]+ ROC-AUC [\d.]+, [\d,]+ images/s, {}"
+    for epoch, (line, rest) in enumerate(zip(lines, [r"\d+ min \d+ s left|done"] * 2 + ["done"], strict=True), 1):
+        assert re.fullmatch(form.format(epoch, f"(?:{rest})"), line), line
+
+
+def test_a_validation_split_of_one_class_has_no_roc_auc_and_trains_all_the_same() -> None:
+    one_class = patches(8, 2)
+    one_class.labels[:] = 0
+    lines: list[str] = []
+    train(SETTINGS, 0, patches(24, 1), one_class, PLAIN, resume=None, report=lines.append)
+    assert "ROC-AUC nan" in lines[0]
 
 
 def test_one_cycle_rises_to_the_set_rate_and_falls_to_almost_nothing() -> None:
@@ -132,6 +160,17 @@ def test_one_cycle_rises_to_the_set_rate_and_falls_to_almost_nothing() -> None:
     assert {learning_rate_at(changed(schedule="constant"), step, 100) for step in range(100)} == {
         SETTINGS.learning_rate
     }
+
+
+def test_every_schedule_stays_within_its_highest_rate_and_has_its_shape() -> None:
+    rates = {name: [learning_rate_at(changed(schedule=name), step, 200) for step in range(200)]
+             for name in ("one_cycle", "cosine", "step", "constant")}  # fmt: skip
+    for name, values in rates.items():
+        assert max(values) == pytest.approx(SETTINGS.learning_rate) and min(values) > 0, name
+    cosine, step = rates["cosine"], rates["step"]
+    assert cosine[:10] == sorted(cosine[:10]) and cosine[10:] == sorted(cosine[10:], reverse=True)
+    assert cosine[-1] < 1e-3 * cosine[10]
+    assert [step[at] / step[0] for at in (99, 100, 149, 150)] == pytest.approx([1, 0.1, 0.1, 0.01])
 
 
 def test_epoch_order_is_a_permutation_of_its_arguments_alone() -> None:

@@ -18,12 +18,15 @@ LEARNING = {
     "measure_normalisation",
     "train_seed",
     "train_trial",
+    "train_twin",
+    "audit_determinism",
     "propose_trials",
     "select_champion",
     "choose_threshold",
     "fit_baselines",
 }
 ALLOWED_TO_SEE_TEST = {"make_splits"}
+VARIANTS = ("baseline", "constant_lr", "mlp")
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +45,12 @@ def test_the_default_run_has_every_stage(jobs: list[Job]) -> None:
         "synthesize_sample", "audit_checksums", "audit_storage", "audit_leakage", "audit_poison", "apply_policy",
         "gate_audit", "make_splits", "build_store", "train_seed", "predict_seed", "aggregate_seeds", "track_runs",
         "propose_trials", "train_trial", "select_champion", "choose_threshold", "slice_metrics", "measure_throughput",
-        "write_journal", "build_report",
+        "find_spikes", "show_spikes", "compare_schedules", "plot_schedules", "write_journal", "build_report",
     } <= rules  # fmt: skip
     trained = {
         output for job in jobs if job.rule == "train_seed" for output in job.outputs if output.endswith("weights.pt")
     }
-    assert trained == {f"results/train/{v}/seed-{s}/weights.pt" for v in ("baseline", "mlp") for s in (0, 1, 2)}
+    assert trained == {f"results/train/{v}/seed-{s}/weights.pt" for v in VARIANTS for s in (0, 1, 2)}
 
 
 def test_no_learning_rule_depends_on_test_data_except_through_audit_and_splits(jobs: list[Job]) -> None:

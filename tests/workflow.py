@@ -4,6 +4,8 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,23 +14,47 @@ from conftest import ROOT
 TINY = ROOT / "tests" / "config" / "tiny.yaml"
 
 
+# Colour codes would hide the words from the tests.
+ENVIRONMENT = {**os.environ, "NO_COLOR": "1", "TERM": "dumb"}
+
+
+def command(folder: Path, *arguments: object, root: Path, config: Path | None, cores: int) -> list[str]:
+    options = [sys.executable, "-m", "snakemake", "--snakefile", root / "Snakefile", "--directory", folder]
+    # --configfile takes several files: another option must stand between it and the targets.
+    options += [*(["--configfile", config] if config else []), "--cores", cores]
+    return [*map(str, options), *map(str, arguments)]
+
+
 def snakemake(
     folder: Path, *arguments: object, root: Path = ROOT, config: Path | None = TINY, cores: int = 2
 ) -> subprocess.CompletedProcess[str]:
     """`snakemake` of this environment with `folder` as working directory; stdout and stderr together in stdout."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", root / "Snakefile", "--directory", folder]
-    # --configfile takes several files: another option must stand between it and the targets.
-    command += [*(["--configfile", config] if config else []), "--cores", cores]
     return subprocess.run(
-        [*map(str, command), *map(str, arguments)],
+        command(folder, *arguments, root=root, config=config, cores=cores),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
         cwd=root,
-        # Colour codes would hide the words from the tests.
-        env={**os.environ, "NO_COLOR": "1", "TERM": "dumb"},
+        env=ENVIRONMENT,
     )
+
+
+@contextmanager
+def start_snakemake(
+    folder: Path, *arguments: object, config: Path = TINY, cores: int = 2
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The same in the background, in a session of its own, killed alone at the end: its children go on."""
+    line = command(folder, *arguments, root=ROOT, config=config, cores=cores)
+    with (folder / "snakemake.txt").open("wb") as output:
+        process = subprocess.Popen(
+            line, stdout=output, stderr=output, cwd=ROOT, env=ENVIRONMENT, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def succeeded(done: subprocess.CompletedProcess[str]) -> str:

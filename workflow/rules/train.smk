@@ -33,6 +33,7 @@ rule train_seed:
         sidecar="results/train/{variant}/seed-{seed}/weights.json",
         history="results/train/{variant}/seed-{seed}/history.csv",
         steps="results/train/{variant}/seed-{seed}/steps.csv",
+        layers="results/train/{variant}/seed-{seed}/layers.csv",
     log:
         "results/logs/train_seed/{variant}/seed-{seed}.log",
     benchmark:

@@ -1,4 +1,4 @@
-# Reads: train and valid alone, through train_seed.
+# Reads: train and valid alone.
 # Writes: results/search/round-{round}/trial-{trial}/, results/search/trials.csv, results/champion/.
 TRIAL_DIRS = [f"results/search/round-{r}/trial-{t}" for r, t in TRIALS]
 CANDIDATES = [f"results/train/baseline/seed-{seed}" for seed in SEEDS] + TRIAL_DIRS
@@ -32,7 +32,8 @@ rule propose_trials:
         "../scripts/propose_trials.py"
 
 
-use rule train_seed as train_trial with:
+rule train_trial:
+    """Train one trial in a child process; one that diverges, runs out of memory or is killed is recorded as failed."""
     input:
         settings="results/search/round-{round}/trial-{trial}/settings.json",
         train=f"{DATA}/store/train.npy",
@@ -45,14 +46,20 @@ use rule train_seed as train_trial with:
         sidecar="results/search/round-{round}/trial-{trial}/weights.json",
         history="results/search/round-{round}/trial-{trial}/history.csv",
         steps="results/search/round-{round}/trial-{trial}/steps.csv",
+        layers="results/search/round-{round}/trial-{trial}/layers.csv",
     log:
         "results/logs/train_trial/round-{round}/trial-{trial}.log",
     benchmark:
         "results/benchmarks/train_trial/round-{round}/trial-{trial}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: settings.train.threads
     params:
-        code=code_digest("train_seed"),
+        code=code_digest("train_trial"),
         seed=settings.search.train_seed,
         data_label=DATA_LABEL,
+    script:
+        "../scripts/train_trial.py"
 
 
 rule select_champion:

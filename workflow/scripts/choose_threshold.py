@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from pcam.checkpoint import load_checkpoint, save_checkpoint
+from pcam.determinism import fix_device
 from pcam.files import read_csv, read_json
 from pcam.metrics import best_threshold, f_beta
 from pcam.stage import run_stage
 from pcam.store import open_store
-from pcam.training import make_deterministic, predict, probabilities_of
+from pcam.training import predict, probabilities_of
 
 
 def choose_threshold(
@@ -29,7 +30,7 @@ def choose_threshold(
     provenance: Mapping[str, Any],
 ) -> None:
     """The threshold maximises F-beta on valid. Raises: InputError when the chosen checkpoint is damaged."""
-    device = make_deterministic(threads)
+    device = fix_device(threads)
     chosen = read_json(selection_path)["chosen"]
     model, preprocessing, sidecar = load_checkpoint(chosen["weights"])
     labels = np.array([int(line["label"]) for line in read_csv(rows_path, ("label",))])

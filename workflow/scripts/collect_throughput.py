@@ -14,6 +14,11 @@ COLUMNS = ("partition", "node", "device", "mode", "batch_size", "precision", "im
 HALF = 0.5
 
 
+def speed_of(point: Mapping[str, Any]) -> str:
+    speed = point["images_per_s"]
+    return f"no measurement ({point['note']})" if speed is None else f"{speed:.0f} images/s"
+
+
 def step_of(measured: Mapping[str, Any], batch_size: int) -> dict[str, Any]:
     """Where the time of a training step goes at one batch size, with a sentence that follows from the figures."""
     points = {point["mode"]: point for point in measured["points"] if point["batch_size"] == batch_size}
@@ -23,18 +28,18 @@ def step_of(measured: Mapping[str, Any], batch_size: int) -> dict[str, Any]:
     where = f"{measured['partition']}, batch size {batch_size}"
     if speeds["loop"] is None:
         return {**step, "loading_share": None, "loading_share_apart": None, "bottleneck": None,
-                "verdict": f"{where}: the training step does not fit into the device's memory."}  # fmt: skip
+                "verdict": f"{where}: the training step could not be measured: {points['loop']['note']}."}  # fmt: skip
     share = points["loop"]["loading_share"]
     bottleneck = "loading" if share >= HALF else "computing"
     values = points["loop"]["values"]
     verdict = (
         f"{where}: the training step runs at {speeds['loop']:.0f} images/s (median of {len(values)} passes, "
         f"{min(values):.0f} to {max(values):.0f}) and spends {share:.0%} of its time loading, "
-        f"so {bottleneck} is the bottleneck; loading alone reaches {speeds['loading']:.0f} images/s, "
-        f"the forward pass alone {speeds['inference']:.0f}."
+        f"so {bottleneck} is the bottleneck; loading alone reaches {speed_of(points['loading'])}, "
+        f"the forward pass alone {speed_of(points['inference'])}."
     )
     # What loading would take of the step if it ran as fast there as it does alone: the two differ where they interfere.
-    apart = speeds["loop"] / speeds["loading"]
+    apart = speeds["loop"] / speeds["loading"] if speeds["loading"] else None
     return {**step, "loading_share": share, "loading_share_apart": apart, "bottleneck": bottleneck,
             "load_average": measured["load_average"], "verdict": verdict}  # fmt: skip
 

@@ -113,7 +113,7 @@ def compare_folds(
     optimism = None
     if all(len(each) for each in means):
         gaps = means[0] - means[1]
-        interval = t_interval(gaps.tolist())
+        interval = t_interval(gaps.tolist(), differences=True)
         optimism = {
             "mean": float(gaps.mean()),
             "interval": list(interval) if interval else None,

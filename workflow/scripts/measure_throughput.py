@@ -1,5 +1,7 @@
 """Measure images per second on this machine: the forward pass, loading, and the whole training step.
 
+The forward pass is the network's own, once a patch: tta is off, whatever the champion does when it predicts.
+
 Reads: the champion's weights, the training store and table.
 Writes: partition-{partition}.csv (a row per mode and batch size), partition-{partition}.json (every timed pass).
 """
@@ -10,16 +12,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import torch
-
-from pcam.checkpoint import load_checkpoint
-from pcam.files import InputError, read_csv, write_csv, write_json
-from pcam.provenance import cpu_name
+from pcam.checkpoint import read_sidecar
+from pcam.files import write_csv, write_json
 from pcam.stage import run_stage, say
-from pcam.store import open_store
-from pcam.throughput import Bench, measure_points
-from pcam.training import make_deterministic
+from pcam.throughput import Task, measure_in_children
 
 COLUMNS = ("partition", "node", "device", "mode", "batch_size", "precision", "images_per_s", "job_id")
 
@@ -38,17 +34,14 @@ def measure_throughput(
     threads: int,
     provenance: Mapping[str, Any],
 ) -> None:
-    """Raises: InputError when the checkpoint is damaged, or table and store do not match."""
-    started = time.monotonic()
-    device = make_deterministic(threads)
-    model, preprocessing, sidecar = load_checkpoint(weights_path)
-    labels = np.array([int(line["label"]) for line in read_csv(rows_path, ("label",))], np.uint8)
-    store = open_store(store_path)
-    if len(labels) != len(store):
-        raise InputError(f"{store_path}: {len(store)} patches for the {len(labels)} rows of {rows_path}; rebuild it")
-    bench = Bench(model.to(device), preprocessing, device, store, labels)
-    load_before = os.getloadavg()[0]
-    points = measure_points(bench, batch_sizes, images, repeats)
+    """A point whose process died has an empty cell, and a note that says what it died by.
+
+    Raises: InputError when the checkpoint is damaged, or table and store do not match.
+    """
+    started, load_before = time.monotonic(), os.getloadavg()[0]
+    task = Task(weights_path, store_path, rows_path, threads=threads, images=images, repeats=repeats)
+    measured = measure_in_children(task, batch_sizes)
+    points = measured["points"]
     for point in points:
         speed = point.get("note")
         if values := point["values"]:
@@ -57,7 +50,7 @@ def measure_throughput(
     machine = {
         "partition": partition,
         "node": platform.node(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
+        "device": measured["device"],
         "job_id": os.environ.get("SLURM_JOB_ID", "local"),
     }
     rows = [[{**machine, **point}[column] for column in COLUMNS] for point in points]
@@ -67,7 +60,8 @@ def measure_throughput(
         {
             **machine,
             "threads": threads,
-            "architecture": sidecar["architecture"],
+            "architecture": read_sidecar(weights_path)["architecture"],
+            "tta": False,
             # Jobs beside this one slow it down; the load tells whether there were any.
             "load_average": {"before": load_before, "after": os.getloadavg()[0], "cpus": os.cpu_count()},
             "points": points,

@@ -7,17 +7,18 @@ Writes: row, label, logit, probability; the label is empty where it is not known
 import numpy as np
 
 from pcam.checkpoint import load_checkpoint
+from pcam.determinism import fix_device
 from pcam.files import InputError, read_csv, write_csv
 from pcam.stage import run_stage
 from pcam.store import open_store
-from pcam.training import make_deterministic, predict, probabilities_of
+from pcam.training import predict, probabilities_of
 
 COLUMNS = ("row", "label", "logit", "probability")
 
 
 def predict_seed(weights_path: str, store_path: str, rows_path: str, out_path: str, *, threads: int) -> None:
     """Raises: InputError when the checkpoint is damaged or foreign, or store and table do not match."""
-    device = make_deterministic(threads)
+    device = fix_device(threads)
     model, preprocessing, _ = load_checkpoint(weights_path)
     table, patches = read_csv(rows_path, ("row", "label")), open_store(store_path)
     if len(table) != len(patches):

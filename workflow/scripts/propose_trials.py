@@ -1,4 +1,4 @@
-"""Propose the trials of one round from the finished trials of the rounds before it.
+"""Propose the trials of one round from the trials of the rounds before it, failed ones included.
 
 Reads: the baseline's settings.json, weights.json of every earlier trial.
 Writes: one settings.json a trial.
@@ -27,7 +27,8 @@ def propose_trials(
     for number, path in enumerate(finished_paths):
         sidecar = read_json(path)
         params = {name: sidecar["settings"][name] for name in search.space}
-        finished.append(FinishedTrial(number, params, sidecar["valid"][search.metric]))
+        value = None if sidecar["state"] == "failed" else sidecar["valid"][search.metric]
+        finished.append(FinishedTrial(number, params, value))
     proposals = propose(search.space, search.seed, round_number, len(out_paths), finished)
     for path, proposal in zip(out_paths, proposals, strict=True):
         print(f"{path}: {proposal}")

@@ -59,12 +59,15 @@ def train_records(
 def trial_records(
     trials: Sequence[tuple[int, int]], sidecars: Sequence[str], histories: Sequence[str]
 ) -> Iterator[Record]:
+    """A failed trial is a failed run, with the reason as a tag and without scores."""
     for (search_round, trial), path, history in zip(trials, sidecars, histories, strict=True):
-        sidecar = read_json(path)
-        scores = {name: sidecar["valid"][name] for name in ("roc_auc", "pr_auc")}
-        metrics = read_history(history) + final_metrics(scores, "valid")
-        tags = tags_of(sidecar, round=search_round, trial=trial)
-        yield Record(f"round-{search_round}/trial-{trial}", "trial", flatten(sidecar["settings"]), metrics, tags, path)
+        sidecar, metrics = read_json(path), read_history(history)
+        failed = sidecar["state"] == "failed"
+        if not failed:
+            metrics += final_metrics({name: sidecar["valid"][name] for name in ("roc_auc", "pr_auc")}, "valid")
+        tags = tags_of(sidecar, round=search_round, trial=trial, failure=sidecar["reason"] if failed else None)
+        name, status = f"round-{search_round}/trial-{trial}", "FAILED" if failed else "FINISHED"
+        yield Record(name, "trial", flatten(sidecar["settings"]), metrics, tags, path, status)
 
 
 def champion_record(sidecar_path: str, predictions: Mapping[str, str]) -> Record:
@@ -112,6 +115,7 @@ def track_runs(
             "name": run.record.name,
             "run_id": run.run_id,
             "kind": run.record.kind,
+            "status": run.record.status,
             "tags": run.record.tags,
             "metrics": len(run.record.metrics),
             "artifact": run.record.artifact,

@@ -12,7 +12,9 @@ from markupsafe import Markup
 
 from pcam.answers_audit import audit_answers
 from pcam.answers_data import data_answers
+from pcam.answers_dynamics import dynamics_answers
 from pcam.answers_model import model_answers
+from pcam.answers_reproducibility import reproducibility_answers
 from pcam.documents import (
     FILL_IN,
     Missing,
@@ -20,7 +22,7 @@ from pcam.documents import (
     Source,
     code,
     commit_of,
-    cut_function,
+    cut_snippets,
     in_markdown,
     number,
     open_evidence,
@@ -69,15 +71,6 @@ def figure_writer(sources: Mapping[str, Source], found: Found, journal_folder: P
     return figure
 
 
-def snippets(cuts: Mapping[str, Mapping[str, str]], root: str) -> dict[str, dict[str, Any]]:
-    """Functions cut from the repository's files, with file and line."""
-    result = {}
-    for name, cut in cuts.items():
-        line, text = cut_function(Path(root) / cut["path"], cut.get("name"), cut.get("calling"))
-        result[name] = {"place": f"{cut['path']}:{line}", "text": Markup(text)}
-    return result
-
-
 def checklist_line(checklist: Any) -> Callable[[str], Any]:
     def line(item: str) -> Any:
         if isinstance(checklist, Missing):
@@ -105,11 +98,12 @@ def write_journal(
     Raises: InputError when a file exists but cannot be read, or a cited function is gone.
     """
     found = {name: open_evidence(source) for name, source in sources.items() if not name.startswith("picture ")}
-    commit = commit_of(provenance)
     of_audit = audit_answers(found)
     context = {
-        **data_answers(found, config, runs),
+        **data_answers(found, config),
+        **dynamics_answers(found, config, runs),
         **of_audit,
+        **reproducibility_answers(found),
         **model_answers(found, config, runs, of_audit["prior_shift"]),
         **{name: what for name, what in found.items() if name.isidentifier()},
         "found": found,
@@ -120,15 +114,14 @@ def write_journal(
         "synthetic": config["data"]["source"] == "sample",
         "fill_in": Markup(FILL_IN),
         "provenance": provenance,
-        "commit": commit,
+        "commit": commit_of(provenance),
         "code": code,
         "triple": lambda values: ", ".join(str(number(value)) for value in values),
         "evidence": evidence_line(sources, found),
         "figure": figure_writer(sources, found, Path(journal_path).parent),
-        "snippets": snippets(cuts, root),
+        "snippets": cut_snippets(cuts, root),
         "checklist_line": checklist_line(found["checklist"]),
         "first_steps": f"steps {runs[0][0]} {runs[0][1]}",
-        "first_history": f"history {runs[0][0]} {runs[0][1]}",
     }
     text = render_markdown(template_path, context)
     print(f"{text.count('missing: ')} lookups are missing, {text.count(FILL_IN)} places are left to the group")

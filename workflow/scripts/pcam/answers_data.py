@@ -1,23 +1,18 @@
-"""What the documents say of questions 1, 3 and 4: tables and sentences that follow from the evidence.
+"""What the documents say of questions 1 and 3: tables and sentences that follow from the evidence.
 
 Every function takes the evidence by name (see documents.open_evidence) and gives table rows or a sentence; where the
 evidence is missing it gives the Missing, which renders as such.
 """
 
-from collections.abc import Mapping, Sequence
-from statistics import median
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
-from pcam.documents import Missing, number, plain
+from pcam.documents import Missing, plain
 from pcam.settings import SCHEMA
 
 Found = Mapping[str, Any]
-Runs = Sequence[tuple[str, int]]  # variant, seed
-Rows = list[list[Any]] | Missing
-
-SPIKE = 10  # times the run's median norm
 
 
 def config_rows(config: Mapping[str, Any]) -> list[list[Any]]:
@@ -73,44 +68,6 @@ def risks(environment: Any, config: Mapping[str, Any]) -> list[Any]:
     ]
 
 
-def gradient_rows(found: Found, runs: Runs) -> Rows:
-    rows: list[list[Any]] = []
-    for variant, seed in runs:
-        steps = found[f"steps {variant} {seed}"]
-        if isinstance(steps, Missing):
-            return steps
-        norms = [row.grad_norm for row in steps]
-        top, middle = max(norms), median(norms)
-        at = steps[norms.index(top)]
-        rows.append(
-            [
-                variant,
-                seed,
-                len(norms),
-                number(middle),
-                number(top),
-                number(top / middle, 1),
-                int(at.step),
-                int(at.epoch),
-            ]
-        )
-    return rows
-
-
-def spikes(found: Found, runs: Runs) -> int | Missing:
-    rows = gradient_rows(found, runs)
-    return rows if isinstance(rows, Missing) else sum(float(row[5]) > SPIKE for row in rows)
-
-
-def data_answers(found: Found, config: Mapping[str, Any], runs: Runs) -> dict[str, Any]:
-    """All that the journal's template needs for questions 1, 3 and 4."""
-    variants = list(dict.fromkeys(variant for variant, _ in runs))
-    constant = [v for v in variants if {**config["train"], **config["variants"][v]}["schedule"] == "constant"]
-    return {
-        "config_table": config_rows(config),
-        "risks": risks(found["environment"], config),
-        "variants": variants,
-        "gradients": gradient_rows(found, runs),
-        "spikes": spikes(found, runs),
-        "constant_variant": constant[0] if constant and "baseline" not in constant else None,
-    }
+def data_answers(found: Found, config: Mapping[str, Any]) -> dict[str, Any]:
+    """All that the journal's template needs for questions 1 and 3."""
+    return {"config_table": config_rows(config), "risks": risks(found["environment"], config)}

@@ -105,11 +105,12 @@ def tuning_sentence(selection: Any) -> str:
     parts: dict[bool, list[float]] = {True: [], False: []}
     for candidate in selection.candidates:
         parts[candidate.name.startswith("round-")].append(candidate.value)
+    failed = "".join(f" Trial {trial.name} failed: {trial.reason}." for trial in selection.failed)
     if not all(parts.values()):
-        return ""
+        return failed.strip()
     trial, baseline = max(parts[True]), max(parts[False])
     told = "above" if trial > baseline else "not above"
-    return f"The best trial has {number(trial)}, {told} the {number(baseline)} of the baseline's best seed."
+    return f"The best trial has {number(trial)}, {told} the {number(baseline)} of the baseline's best seed.{failed}"
 
 
 def slice_rows(slices: Any) -> Rows:
@@ -174,9 +175,10 @@ def run_rows(runs: Any) -> Rows:
     if isinstance(runs.runs, Missing):
         return runs.runs
     return [
-        [run.name, run.kind, run.metrics, run.tags.seed, str(run.tags.commit)[:8], str(run.tags.weights_digest)[:12]]
+        [run.name, run.kind, run.metrics, run.tags.seed, str(run.tags.commit)[:8],
+         "none, it failed" if run.status == "FAILED" else str(run.tags.weights_digest)[:12]]
         for run in runs.runs
-    ]
+    ]  # fmt: skip
 
 
 def space_rows(space: Mapping[str, Mapping[str, Any]]) -> list[list[Any]]:
@@ -212,7 +214,7 @@ def comparison_rows(found: Found, test: Any, variants: Sequence[str]) -> Rows:
 
 
 def speed(value: Any) -> Any:
-    return "out of memory" if value is None else f"{value:,.0f}"
+    return "none, see item 4" if value is None else f"{value:,.0f}"
 
 
 def batch_one(throughput: Any, benchmarked: Sequence[str]) -> list[list[Any]]:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from pcam.files import InputError, read_json, write_bytes, write_json
-from pcam.model import build_model
+from pcam.model import Classifier, build_model
 from pcam.preprocess import Preprocessing
 
 SIDECAR_KEYS = ("architecture", "preprocessing", "threshold", "digests", "data_source")
@@ -33,16 +33,20 @@ def save_tensors(path: str | Path, state: dict[str, Any]) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def load_tensors(path: str | Path) -> dict[str, Any]:
-    """Raises: InputError when the file is missing, damaged, or holds anything but tensors and plain values."""
+def load_tensors(path: str | Path, content: bytes | None = None) -> dict[str, Any]:
+    """Tensors by name, of a file or of `content` that was read from it.
+
+    Raises: InputError when the file is missing, damaged, or holds anything but tensors and plain values.
+    """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path if content is None else io.BytesIO(content), map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except pickle.UnpicklingError:
         raise InputError(f"{path}: not a checkpoint of plain tensors; refused, because a pickle can run code") from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]}); train it again") from None
+        told = (str(error) or "it is empty").splitlines()[0]
+        raise InputError(f"{path}: not a readable checkpoint ({told}); train it again") from None
     if not isinstance(state, dict):
         raise InputError(
             f"{path}: holds {type(state).__name__}, not named tensors; it is no checkpoint of this pipeline"
@@ -77,7 +81,7 @@ def read_sidecar(weights: str | Path) -> dict[str, Any]:
     return document
 
 
-def load_checkpoint(weights: str | Path) -> tuple[nn.Module, Preprocessing, dict[str, Any]]:
+def load_checkpoint(weights: str | Path) -> tuple[Classifier, Preprocessing, dict[str, Any]]:
     """The model in evaluation mode, its preprocessing, and the sidecar.
 
     Raises: InputError when weights or sidecar are missing, damaged, foreign, or do not belong together.

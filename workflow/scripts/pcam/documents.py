@@ -259,3 +259,12 @@ def cut_function(path: str | Path, name: str | None = None, calling: str | None 
             first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
             return first, "\n".join(text.splitlines()[first - 1 : node.end_lineno])
     raise InputError(f"{path}: no function {name or f'that calls {calling}'}; the journal cites it")
+
+
+def cut_snippets(cuts: Mapping[str, Mapping[str, str]], root: str | Path) -> dict[str, dict[str, Any]]:
+    """Functions cut from the repository's files, with file and line. Raises: InputError as cut_function does."""
+    result = {}
+    for name, cut in cuts.items():
+        line, text = cut_function(Path(root) / cut["path"], cut.get("name"), cut.get("calling"))
+        result[name] = {"place": f"{cut['path']}:{line}", "text": Markup(text)}
+    return result

@@ -16,6 +16,10 @@ class InputError(Exception):
     """A user's mistake: one line with the file, the value and the way out. Stages print it without a traceback."""
 
 
+class TrainingFailed(InputError):
+    """A training that its settings cannot finish: it diverged, or needs too much memory. To a search it is a result."""
+
+
 def current_umask() -> int:
     """The process's umask, which can be read only by setting it."""
     umask = os.umask(0)
@@ -99,9 +103,12 @@ def read_csv(path: str | Path, columns: Sequence[str] = ()) -> list[dict[str, st
 
 
 def file_digest(path: str | Path, algorithm: str = "sha256") -> str:
-    """Hexadecimal digest of a file's bytes, read in blocks."""
-    with Path(path).open("rb") as handle:
-        return hashlib.file_digest(handle, algorithm).hexdigest()
+    """Hexadecimal digest of a file's bytes, read in blocks. Raises: InputError when the file is missing."""
+    try:
+        with Path(path).open("rb") as handle:
+            return hashlib.file_digest(handle, algorithm).hexdigest()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
 
 
 def document_digest(document: Any) -> str:

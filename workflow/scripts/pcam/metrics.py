@@ -26,16 +26,19 @@ def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float,
     return (0.0 if successes == 0 else centre - half), (1.0 if successes == n else centre + half)
 
 
-def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
+def t_interval(
+    values: Sequence[float], level: float = 0.95, *, differences: bool = False
+) -> tuple[float, float] | None:
     """Student interval of a mean over seeds; None for fewer than two values.
 
     It knows no bounds: where every value lies in 0..1, as those of all metrics but log loss do, it is cut to 0..1.
+    Not so for `differences` of metrics, which may be negative even when none of those seen is.
     """
     if len(values) < 2:
         return None
     mean, sd = float(np.mean(values)), float(np.std(values, ddof=1))
     half = float(stats.t.ppf(0.5 + level / 2, len(values) - 1)) * sd / float(np.sqrt(len(values)))
-    if min(values) >= 0 and max(values) <= 1:
+    if not differences and min(values) >= 0 and max(values) <= 1:
         return max(0.0, mean - half), min(1.0, mean + half)
     return mean - half, mean + half
 

@@ -102,15 +102,29 @@ class TrainSettings:
 
     model: str
     width: int
+    depth: int
     hidden: int
     dropout: float
     augment: bool
+    tta: bool
+    ema: float
+    label_smoothing: float
     epochs: int
     batch_size: int
     learning_rate: float
     schedule: str
     weight_decay: float
+    precision: str
+    compile: bool
+    workers: int
     threads: int
+
+
+@dataclass(frozen=True)
+class ReproducibilitySettings:
+    fingerprint: str | None
+    patches: int
+    epochs: int
 
 
 @dataclass(frozen=True)
@@ -164,6 +178,7 @@ class Settings:
     seeds: tuple[int, ...]
     variants: dict[str, dict[str, Any]]
     train: TrainSettings
+    reproducibility: ReproducibilitySettings
     search: SearchSettings
     threshold: ThresholdSettings
     slices: SliceSettings

@@ -17,8 +17,24 @@ _terminal: int | None = None
 def say(line: str) -> None:
     """Progress: to the log, and to the terminal that started the run when there is one."""
     print(line, flush=True)
-    if _terminal is not None and os.isatty(_terminal):
-        os.write(_terminal, f"{line}\n".encode())
+    if (descriptor := terminal()) is not None:
+        os.write(descriptor, f"{line}\n".encode())
+
+
+def say_for(name: str, line: str) -> None:
+    """`say` for one of several jobs that run at a time."""
+    say(f"{name}: {line}")
+
+
+def terminal() -> int | None:
+    """Descriptor of the terminal that started the run; None when there is none."""
+    return _terminal if _terminal is not None and os.isatty(_terminal) else None
+
+
+def use_terminal(descriptor: int | None) -> None:
+    """In a child process: the terminal that its parent has."""
+    global _terminal
+    _terminal = descriptor
 
 
 @contextmanager
@@ -32,6 +48,7 @@ def run_stage(snakemake: Any) -> Iterator[dict[str, object]]:
     described = provenance.describe(snakemake.rule, snakemake.params.code)
     log = Path(snakemake.log[0])
     log.parent.mkdir(parents=True, exist_ok=True)
+    log.unlink(missing_ok=True)  # a child that outlived its Snakemake goes on writing to the file it has open
     started = time.monotonic()
     sys.stdout.flush()
     sys.stderr.flush()

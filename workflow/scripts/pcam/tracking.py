@@ -29,10 +29,11 @@ class Record:
     metrics: Logged
     tags: dict[str, str]
     artifact: str
+    status: str = "FINISHED"  # or FAILED, in MLflow's words
 
     def digest(self) -> str:
         """Of all that is logged, the artifact's content included."""
-        logged = [self.name, self.kind, self.params, self.metrics, self.tags, read_json(self.artifact)]
+        logged = [self.name, self.kind, self.status, self.params, self.metrics, self.tags, read_json(self.artifact)]
         return document_digest(logged)
 
 
@@ -60,7 +61,7 @@ def log_record(client: MlflowClient, experiment: str, record: Record, digest: st
         page = record.metrics[start : start + PAGE]
         client.log_batch(run_id, metrics=[Metric(name, value, 0, step) for name, value, step in page])
     client.log_artifact(run_id, record.artifact)
-    client.set_terminated(run_id)
+    client.set_terminated(run_id, record.status)
     client.log_batch(run_id, tags=[RunTag(DIGEST_TAG, digest)])
     return str(run_id)
 

@@ -3,26 +3,29 @@
 On one kind of CPU, equal settings, data and seed give equal weights, bit for bit: also when the run was interrupted.
 """
 
+import copy
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from pcam.checkpoint import load_tensors, save_tensors
-from pcam.files import InputError
+from pcam.batches import Batch, Batches, LabelledPatches
+from pcam.determinism import ALL_ON, Controls, fix_device, seed_dropout, seed_everything
+from pcam.files import InputError, TrainingFailed
+from pcam.memory import check_memory, is_out_of_memory, out_of_memory_advice
 from pcam.metrics import roc_auc
-from pcam.model import Architecture, build_model
+from pcam.model import Architecture, build_model, layer_of
 from pcam.preprocess import Preprocessing, augment_d4, normalise
 from pcam.settings import TrainSettings
+from pcam.survival import ResumeState
 
-# Streams of random numbers, so that no two uses share one.
-_ORDER, _SYMMETRY, _DROPOUT = 0, 1, 2
 PREDICT_BATCH = 256
+SAVE_EVERY_S = 60.0  # a killed run loses at most this much, or an epoch if that is shorter
+REPORT_EVERY_S = 30.0
 HISTORY_COLUMNS = (
     "epoch",
     "train_loss",
@@ -32,64 +35,57 @@ HISTORY_COLUMNS = (
     "grad_norm_median",
     "grad_norm_max",
 )
-STEPS_COLUMNS = ("step", "epoch", "loss", "learning_rate", "grad_norm")
-
-
-@dataclass(frozen=True)
-class LabelledPatches:
-    """uint8 patches (N,96,96,3), labels uint8 (N,), and the rows of the source file they stand in."""
-
-    patches: np.ndarray
-    labels: np.ndarray
-    rows: np.ndarray
+STEPS_COLUMNS = ("step", "epoch", "loss", "learning_rate", "grad_norm", "hardest_row", "hardest_loss")
+LAYERS_COLUMNS = ("step", "epoch")  # and a column a layer: the norm of its gradient
+# Columns of a step's record before the gradient norms of the parameters.
+_LOSS, _HARDEST, _HARDEST_LOSS, _NORMS = 0, 1, 2, 3
 
 
 @dataclass(frozen=True)
 class Trained:
+    """history: rows of HISTORY_COLUMNS; steps: rows of STEPS_COLUMNS; layers: gradient norm of each layer per step."""
+
     model: torch.nn.Module
     history: list[list[float]]
     steps: list[list[float]]
-
-
-def make_deterministic(threads: int) -> torch.device:
-    """Fix the thread count, deterministic kernels, no autotuner, no TF32; give the device to compute on.
-
-    The thread count comes from the config: another number of threads sums in another order and gives other bits.
-    """
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    layers: dict[str, list[float]]
 
 
 def architecture_of(settings: TrainSettings) -> Architecture:
-    return Architecture(model=settings.model, width=settings.width, hidden=settings.hidden, dropout=settings.dropout)
+    return Architecture(
+        model=settings.model,
+        width=settings.width,
+        depth=settings.depth,
+        hidden=settings.hidden,
+        dropout=settings.dropout,
+        tta=settings.tta,
+    )
 
 
 def learning_rate_at(settings: TrainSettings, step: int, total: int) -> float:
-    """Learning rate of step 0..total-1.
+    """Learning rate of step 0..total-1, by the name of the schedule.
 
-    `one_cycle` (Smith and Topin 2018): a cosine up over the first 30 % of the steps, a cosine down; or `constant`.
+    `one_cycle` (Smith and Topin 2018): from 1/25 of the highest rate a cosine up over the first 30 % of the steps, then
+    a cosine down to 1/10,000. `cosine`: linear warm-up over the first 5 %, then a cosine to 0. `step`: a tenth after
+    half and a hundredth after three quarters of the steps. `constant`.
     """
-    if settings.schedule == "constant":
-        return settings.learning_rate
-    start, end, turn = settings.learning_rate / 25, settings.learning_rate / 1e4, 0.3 * total
-    if step < turn:
-        low, progress = start, 1 - step / turn
-    else:
-        low, progress = end, (step - turn) / max(total - 1 - turn, 1)
-    return low + (settings.learning_rate - low) * (1 + math.cos(math.pi * progress)) / 2
-
-
-def epoch_order(seed: int, epoch: int, n: int) -> np.ndarray:
-    """Order in which an epoch visits the n patches."""
-    return np.random.default_rng((seed, _ORDER, epoch)).permutation(n)
-
-
-def _derived_seed(seed: int, stream: int, epoch: int, step: int) -> int:
-    return int(np.random.SeedSequence((seed, stream, epoch, step)).generate_state(1, np.uint64)[0] >> 1)
+    highest = settings.learning_rate
+    match settings.schedule:
+        case "constant":
+            return highest
+        case "step":
+            return highest * (1.0 if step < 0.5 * total else 0.1 if step < 0.75 * total else 0.01)
+        case "cosine":
+            warm = 0.05 * total
+            if step < warm:
+                return highest * (step + 1) / (warm + 1)
+            return highest * (1 + math.cos(math.pi * (step - warm) / max(total - warm, 1))) / 2
+        case "one_cycle":
+            start, end, turn = highest / 25, highest / 1e4, 0.3 * total
+            low, progress = (start, 1 - step / turn) if step < turn else (end, (step - turn) / max(total - 1 - turn, 1))
+            return low + (highest - low) * (1 + math.cos(math.pi * progress)) / 2
+        case name:
+            raise ValueError(f"no schedule is named {name!r}")
 
 
 def predict(
@@ -101,7 +97,7 @@ def predict(
     logits = np.empty(len(patches), np.float32)
     with torch.inference_mode():
         for start in range(0, len(patches), PREDICT_BATCH):
-            batch = torch.from_numpy(np.ascontiguousarray(patches[start : start + PREDICT_BATCH])).to(device)
+            batch = torch.from_numpy(np.array(patches[start : start + PREDICT_BATCH])).to(device)
             logits[start : start + len(batch)] = model(normalise(batch, preprocessing)).cpu().numpy()
     model.train(was_training)
     return logits
@@ -112,30 +108,140 @@ def probabilities_of(logits: np.ndarray) -> np.ndarray:
     return np.exp(-np.logaddexp(0.0, -logits.astype(np.float64)))
 
 
-class _ResumeState:
-    """What a killed run needs to go on: written after each epoch, removed when the run is finished."""
+class Learner:
+    """A model with its optimiser and the running average of its weights. One call is one training step."""
 
-    def __init__(self, path: Path, digest: str) -> None:
-        self.path, self.digest = path, digest
+    def __init__(self, settings: TrainSettings, preprocessing: Preprocessing, device: torch.device) -> None:
+        self.settings, self.preprocessing, self.device = settings, preprocessing, device
+        self.model = build_model(architecture_of(settings)).to(device)
+        self.model.tta = False  # while training, validation is a measure of progress: eight times the work buys little
+        self.forward = torch.compile(self.model) if settings.compile else self.model
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
+        self.average = copy.deepcopy(self.model) if settings.ema else self.model
+        self.parameters = list(self.model.parameters())
+        self.layers = [layer_of(name) for name, _ in self.model.named_parameters()]
+        # Batch norm's running statistics are averaged as well; its count of batches, an integer, is of no use here.
+        self._pairs = [
+            [t for t in model.state_dict().values() if t.is_floating_point()] for model in (self.average, self.model)
+        ]
 
-    def load(self) -> dict[str, Any] | None:
-        if not self.path.exists():
-            return None
+    def step(self, batch: Batch, rate: float) -> torch.Tensor:
+        """Forward, backward, norms and update. The record of the step (_NORMS + parameters,) stays on the device:
+        mean loss, place of the hardest patch in the batch, its loss, gradient norm of each parameter."""
+        patches = batch.patches if batch.symmetries is None else augment_d4(batch.patches, batch.symmetries)
+        smoothing = self.settings.label_smoothing
+        targets = batch.labels * (1 - smoothing) + smoothing / 2
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16"):
+            logits = self.forward(normalise(patches, self.preprocessing))
+        losses = functional.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none")
+        loss = losses.mean()
+        loss.backward()
+        norms = torch._foreach_norm([p.grad for p in self.parameters if p.grad is not None])
+        hardest_loss, hardest = losses.detach().max(0)
+        self.optimizer.step()
+        if self.settings.ema:
+            averaged, current = self._pairs
+            torch._foreach_lerp_(averaged, current, 1 - self.settings.ema)
+        return torch.stack([loss.detach(), hardest.float(), hardest_loss, *norms])
+
+    def state(self) -> dict[str, object]:
+        """Everything that a step changes."""
+        average = {"average": self.average.state_dict()} if self.settings.ema else {}
+        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), **average}
+
+    def load(self, state: dict[str, dict[str, object]]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.settings.ema:
+            self.average.load_state_dict(state["average"])
+
+
+class Records:
+    """The record of every step. They come home from the device together: reading each step would hold it up."""
+
+    def __init__(self, learner: Learner, batches: Batches, rates: Sequence[float], rows: np.ndarray) -> None:
+        self.all = torch.zeros(len(rates), _NORMS + len(learner.parameters))
+        self.batches, self.rates, self.rows = batches, rates, rows
+        self.done, self.away = 0, list[torch.Tensor]()
+
+    def restore(self, records: torch.Tensor) -> None:
+        self.done = len(records)
+        self.all[: self.done] = records
+
+    def add(self, record: torch.Tensor) -> None:
+        self.away.append(record)
+
+    def bring_home(self) -> torch.Tensor:
+        """All records so far. Raises: TrainingFailed at the first step whose loss or gradient is not finite."""
+        if self.away:
+            fresh = torch.stack(self.away).cpu()
+            bad = (~torch.isfinite(fresh).all(1)).nonzero()
+            if len(bad):
+                raise TrainingFailed(self._divergence(self.done + int(bad[0, 0]), fresh[int(bad[0, 0])]))
+            self.all[self.done : self.done + len(fresh)] = fresh
+            self.done += len(fresh)
+            self.away.clear()
+        return self.all[: self.done]
+
+    def _divergence(self, at: int, record: torch.Tensor) -> str:
+        epoch, step = divmod(at, self.batches.per_epoch)
+        norm = float(torch.linalg.vector_norm(record[_NORMS:]))
+        shown = ", ".join(map(str, self.rows[self.batches.order(epoch)[step][:8]]))
+        return (
+            f"training diverged: loss {float(record[_LOSS])}, gradient norm {norm} at epoch {epoch + 1}, step {at}, "
+            f"with learning rate {self.rates[at]:.3g} on train rows {shown}…; lower train.learning_rate"
+        )
+
+
+def run_epoch(learner: Learner, records: Records, epoch: int, first_step: int = 0) -> Iterator[int]:
+    """Train on what an epoch holds from `first_step` on. Yields after each step how many the training has done.
+
+    Raises: TrainingFailed when the device runs out of memory.
+    """
+    batches = records.batches
+    done = epoch * batches.per_epoch + first_step
+    learner.model.train()
+    for step, batch in enumerate(batches.of_epoch(epoch, first_step), first_step):
+        seed_dropout(batches.seed, epoch, step, batches.controls)
         try:
-            state = load_tensors(self.path)
-        except InputError as error:
-            print(f"resume state is damaged, starting afresh: {error}", flush=True)
-            return None
-        if state.get("digest") != self.digest:
-            print("resume state belongs to other settings, data or code: starting afresh", flush=True)
-            return None
-        return state
+            records.add(learner.step(batch, records.rates[done]))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise TrainingFailed(out_of_memory_advice(batches.size, done)) from None
+        done += 1
+        yield done
 
-    def save(self, **state: Any) -> None:
-        save_tensors(self.path, {"digest": self.digest, **state})
 
-    def remove(self) -> None:
-        self.path.unlink(missing_ok=True)
+class _Progress:
+    """Lines that say how fast a training goes and how long it will still take."""
+
+    def __init__(self, report: Callable[[str], None], epochs: int, total: int, done: int, size: int) -> None:
+        self.report, self.epochs, self.total, self.size = report, epochs, total, size
+        self.started, self.first, self.told = time.monotonic(), done, time.monotonic()
+
+    def _pace(self, done: int) -> str:
+        pace = max(time.monotonic() - self.started, 1e-9) / max(done - self.first, 1)
+        left = round(pace * (self.total - done))
+        return f"{self.size / pace:,.0f} images/s, " + (f"{left // 60} min {left % 60} s left" if left else "done")
+
+    def within(self, epoch: int, step: int, steps: int, done: int) -> None:
+        if time.monotonic() - self.told > REPORT_EVERY_S:
+            self.told = time.monotonic()
+            self.report(f"epoch {epoch + 1}/{self.epochs} step {step}/{steps}, {self._pace(done)}")
+
+    def epoch(self, row: Sequence[float], done: int) -> None:
+        self.told = time.monotonic()
+        epoch, train_loss, valid_loss, auc, *_ = row
+        self.report(
+            f"epoch {epoch:.0f}/{self.epochs} loss {train_loss:.4f} valid loss {valid_loss:.4f} "
+            f"ROC-AUC {auc:.4f}, {self._pace(done)}"
+        )
 
 
 def train(
@@ -145,85 +251,86 @@ def train(
     valid_split: LabelledPatches,
     preprocessing: Preprocessing,
     *,
-    resume_path: Path,
-    digest: str,
+    resume: ResumeState | None,
     report: Callable[[str], None],
+    controls: Controls = ALL_ON,
 ) -> Trained:
-    """Train one model from scratch, or from `resume_path` when that state carries `digest`.
+    """Train one model from scratch, or from the state in `resume`, which stays for the caller to remove.
 
-    `history` has a row an epoch (HISTORY_COLUMNS), `steps` a row a step (STEPS_COLUMNS). `report` gets a line an epoch.
-    The resume state is left behind for the caller to remove once the outputs are written.
+    `report` gets a line an epoch, and one every half minute in longer epochs.
 
-    Raises: InputError when there are fewer than two training patches or the loss stops being finite.
+    Raises: InputError when there are fewer than two training patches; TrainingFailed when there is too little memory,
+    or a loss or a gradient is not finite.
     """
     if len(train_split.labels) < 2:
         raise InputError(f"training split: {len(train_split.labels)} patches after cleaning; training needs at least 2")
-    device = make_deterministic(settings.threads)
-    torch.manual_seed(seed)
-    model = build_model(architecture_of(settings)).to(device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    n = len(train_split.labels)
-    batch_size = min(settings.batch_size, n)
-    steps_per_epoch = n // batch_size  # the rest of an epoch waits for another order: all batches have one size
-    total = settings.epochs * steps_per_epoch
+    device = fix_device(settings.threads, controls)
+    batch_size = min(settings.batch_size, len(train_split.labels))
+    check_memory(architecture_of(settings), batch_size, device)
+    seed_everything(seed, controls)
+    learner = Learner(settings, preprocessing, device)
+    batches = Batches(
+        train_split, device, seed=seed, batch_size=batch_size, augment=settings.augment, workers=settings.workers,
+        controls=controls,
+    )  # fmt: skip
+    per_epoch, total = batches.per_epoch, settings.epochs * batches.per_epoch
+    rates = [learning_rate_at(settings, step, total) for step in range(total)]
+    records = Records(learner, batches, rates, train_split.rows)
     history: list[list[float]] = []
+    done = 0
+    if resume is not None and (state := resume.load()) is not None:
+        learner.load(state)
+        history, done = state["history"], state["done"]
+        records.restore(state["records"])
+        report(f"resumed after step {done} of {total}")
+
+    progress = _Progress(report, settings.epochs, total, done, batch_size)
+    saved = time.monotonic()
+    for epoch in range(done // per_epoch, settings.epochs):
+        first_step = done % per_epoch
+        for done in run_epoch(learner, records, epoch, first_step):
+            progress.within(epoch, done - epoch * per_epoch, per_epoch, done)
+            if resume is not None and done % per_epoch and time.monotonic() - saved > SAVE_EVERY_S:
+                resume.save(done=done, history=history, records=records.bring_home().clone(), **learner.state())
+                saved = time.monotonic()
+        so_far = records.bring_home()
+        history.append(_history_row(learner, valid_split, so_far[-per_epoch:], epoch, rates[done - 1]))
+        progress.epoch(history[-1], done)
+        if resume is not None:
+            resume.save(done=done, history=history, records=so_far.clone(), **learner.state())
+            saved = time.monotonic()
+    learner.average.tta = settings.tta
+    return Trained(learner.average, history, *_per_step(records, learner.layers))
+
+
+def _history_row(
+    learner: Learner, valid: LabelledPatches, records: torch.Tensor, epoch: int, rate: float
+) -> list[float]:
+    logits = predict(learner.average, valid.patches, learner.preprocessing, learner.device)
+    valid_loss = float(np.mean(np.logaddexp(0, logits) - logits * valid.labels))
+    auc = roc_auc(valid.labels, logits)
+    norms = torch.linalg.vector_norm(records[:, _NORMS:].double(), dim=1)
+    return [
+        epoch + 1,
+        float(records[:, _LOSS].double().mean()),
+        valid_loss,
+        math.nan if auc is None else auc,
+        rate,
+        float(norms.quantile(0.5)),
+        float(norms.max()),
+    ]
+
+
+def _per_step(records: Records, layers: Sequence[str]) -> tuple[list[list[float]], dict[str, list[float]]]:
+    """Rows of STEPS_COLUMNS, and the gradient norm of each layer at each step."""
+    squares = records.all[:, _NORMS:].double() ** 2
+    norms = squares.sum(1).sqrt().tolist()
     steps: list[list[float]] = []
-    first_epoch = 0
-
-    resume = _ResumeState(resume_path, digest)
-    if (state := resume.load()) is not None:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        history, steps, first_epoch = state["history"], state["steps"], state["epoch"]
-        report(f"resumed after epoch {first_epoch} of {settings.epochs}")
-
-    for epoch in range(first_epoch, settings.epochs):
-        model.train()
-        order = epoch_order(seed, epoch, n)
-        losses, norms, rates = [], [], []
-        for step in range(steps_per_epoch):
-            chosen = order[step * batch_size : (step + 1) * batch_size]
-            patches = torch.from_numpy(train_split.patches[chosen]).to(device)
-            labels = torch.from_numpy(train_split.labels[chosen]).to(device, torch.float32)
-            if settings.augment:
-                symmetries = np.random.default_rng((seed, _SYMMETRY, epoch, step)).integers(0, 8, len(chosen))
-                patches = augment_d4(patches, torch.from_numpy(symmetries).to(device))
-            rate = learning_rate_at(settings, epoch * steps_per_epoch + step, total)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            torch.manual_seed(_derived_seed(seed, _DROPOUT, epoch, step))
-            loss = functional.binary_cross_entropy_with_logits(model(normalise(patches, preprocessing)), labels)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            norms.append(torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None]))
-            optimizer.step()
-            losses.append(loss.detach())
-            rates.append(rate)
-        # One synchronisation an epoch: reading a value each step would hold the device up.
-        epoch_losses = torch.stack(losses).cpu().tolist()
-        epoch_norms = torch.stack(norms).cpu().tolist()
-        for step, (loss_value, rate, norm) in enumerate(zip(epoch_losses, rates, epoch_norms, strict=True)):
-            if not (math.isfinite(loss_value) and math.isfinite(norm)):
-                rows = train_split.rows[order[step * batch_size : (step + 1) * batch_size]]
-                raise InputError(
-                    f"training diverged: loss {loss_value}, gradient norm {norm} at epoch {epoch + 1}, step {step} "
-                    f"with learning rate {rate:.3g} on train rows {', '.join(map(str, rows[:8]))}…; "
-                    "lower train.learning_rate"
-                )
-            steps.append([epoch * steps_per_epoch + step, epoch + 1, loss_value, rate, norm])
-
-        logits = predict(model, valid_split.patches, preprocessing, device)
-        valid_loss = float(np.mean(np.logaddexp(0, logits) - logits * valid_split.labels))
-        auc = roc_auc(valid_split.labels, logits)
-        train_loss = float(np.mean(epoch_losses))
-        history.append(
-            [epoch + 1, train_loss, valid_loss, math.nan if auc is None else auc, rates[-1],
-             float(np.median(epoch_norms)), max(epoch_norms)]
-        )  # fmt: skip
-        report(
-            f"epoch {epoch + 1}/{settings.epochs} loss {train_loss:.4f} valid loss {valid_loss:.4f} ROC-AUC {auc:.4f}"
-        )
-        resume.save(
-            epoch=epoch + 1, model=model.state_dict(), optimizer=optimizer.state_dict(), history=history, steps=steps
-        )
-    return Trained(model, history, steps)
+    for step, (record, norm) in enumerate(zip(records.all.tolist(), norms, strict=True)):
+        epoch, within = divmod(step, records.batches.per_epoch)
+        if within == 0:
+            order = records.batches.order(epoch)
+        row = int(records.rows[order[within][int(record[_HARDEST])]])
+        steps.append([step, epoch + 1, record[_LOSS], records.rates[step], norm, row, record[_HARDEST_LOSS]])
+    places = {layer: [i for i, name in enumerate(layers) if name == layer] for layer in dict.fromkeys(layers)}
+    return steps, {layer: squares[:, columns].sum(1).sqrt().tolist() for layer, columns in places.items()}

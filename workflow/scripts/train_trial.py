@@ -1,0 +1,94 @@
+"""Train one trial of the search in a child process. A trial that diverges, runs out of memory or is killed is a result.
+
+Reads: settings.json, the stores and tables of train and valid, normalisation.json.
+Writes: weights.pt, weights.json, history.csv, steps.csv and layers.csv as train_seed does. Of a failed trial
+weights.json holds the reason, and the others nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pcam.children import Outcome, run_child
+from pcam.files import TrainingFailed, write_bytes, write_csv, write_json
+from pcam.recipe import Outputs, all_files, read_preprocessing, train_recipe, training_digests
+from pcam.settings import read_train_settings
+from pcam.stage import run_stage, say_for
+from pcam.survival import lock_target, remove_leftovers
+from pcam.training import HISTORY_COLUMNS, LAYERS_COLUMNS, STEPS_COLUMNS
+
+
+def failed_sidecar(outcome: Outcome, **known: Any) -> dict[str, Any]:
+    """What weights.json holds where there are no weights: no reader of checkpoints takes it for one."""
+    return {"state": "failed", "reason": outcome.reason, "signal": outcome.signal, **known}
+
+
+def write_failure(outputs: Outputs, sidecar: Mapping[str, Any], report: Any) -> None:
+    """Leave the outputs of a failed trial, unless another process has taken up the same trial."""
+    folder = Path(outputs.weights).parent
+    with lock_target(folder, report) as waited:
+        if waited:
+            report("another process trained the same trial meanwhile; its results stand")
+            return
+        remove_leftovers(all_files(outputs))
+        write_bytes(outputs.weights, b"")
+        write_csv(outputs.history, HISTORY_COLUMNS, [])
+        write_csv(outputs.steps, STEPS_COLUMNS, [])
+        write_csv(outputs.layers, LAYERS_COLUMNS, [])
+        write_json(outputs.sidecar, sidecar)
+
+
+def train_trial(
+    settings_path: str,
+    stores: Mapping[str, str],
+    tables: Mapping[str, str],
+    normalisation_path: str,
+    outputs: Outputs,
+    *,
+    seed: int,
+    data_label: str,
+    name: str,
+    provenance: Mapping[str, Any],
+) -> None:
+    """The state that a killed trial was last saved in stays, so that forcing the rule goes on from there.
+
+    Raises: InputError when a file is missing or malformed: that is no property of the trial.
+    """
+    report = partial(say_for, name)
+    files = (settings_path, stores, tables, normalisation_path, outputs)
+    labels = {"seed": seed, "data_label": data_label, "report": report, "provenance": provenance}
+    outcome = run_child(train_recipe, *files, **labels)
+    if outcome.reason is None:
+        return
+    if outcome.error is not None and not isinstance(outcome.error, TrainingFailed):
+        raise outcome.error
+    report(f"failed: {outcome.reason}; the search goes on; snakemake --forcerun {outputs.sidecar} tries it again")
+    settings = read_train_settings(settings_path)
+    preprocessing = read_preprocessing(normalisation_path)
+    sidecar = failed_sidecar(
+        outcome,
+        digests={**training_digests(settings, stores, tables, preprocessing, provenance), "weights": None},
+        data_source=data_label,
+        seed=seed,
+        settings=asdict(settings),
+        valid=None,
+        provenance=provenance,
+    )
+    write_failure(outputs, sidecar, report)
+
+
+if __name__ == "__main__":
+    with run_stage(snakemake) as provenance:
+        train_trial(
+            snakemake.input.settings,
+            {split: snakemake.input[split] for split in ("train", "valid")},
+            {split: snakemake.input[f"{split}_rows"] for split in ("train", "valid")},
+            snakemake.input.normalisation,
+            Outputs(**dict(snakemake.output.items())),
+            seed=snakemake.params.seed,
+            data_label=snakemake.params.data_label,
+            name=" ".join([snakemake.rule, *map(str, snakemake.wildcards)]),
+            provenance=provenance,
+        )
