@@ -103,7 +103,7 @@ def audit_sentence(runs: Any) -> Any:
     recipe = runs.recipe
     budget = (
         f"Each row of the table is two trainings in fresh processes ({recipe.model} of width {recipe.width}, "
-        f"{runs.patches} patches, {recipe.epochs} epochs, dropout {recipe.dropout:g}, seed {runs.seed}), "
+        f"{runs.patches} patches, {counted(recipe.epochs, 'epoch')}, dropout {recipe.dropout:g}, seed {runs.seed}), "
         "compared to the bit: loss and gradient norm of every step, and the weights at the end."
     )
     if runs.audit_holds:
