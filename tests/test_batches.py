@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+import pcam.batches
 from pcam.batches import Batch, Batches, LabelledPatches, read_split
 from pcam.determinism import ALL_ON, Controls
 from pcam.files import InputError, write_csv
@@ -29,6 +30,12 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> LabelledPatches:
     labels = rng.integers(0, 2, 29)
     write_csv(folder / "x.csv", ("row", "label"), [(100 + 3 * i, label) for i, label in enumerate(labels)])
     return read_split(str(folder / "x.npy"), str(folder / "x.csv"))
+
+
+@pytest.fixture(autouse=True)
+def several_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An epoch of 7 batches of 4 is gathered in 4 stretches."""
+    monkeypatch.setattr(pcam.batches, "STRETCH", 8)
 
 
 def batches(
@@ -68,6 +75,16 @@ def test_batches_are_the_same_whatever_the_number_of_workers(split: LabelledPatc
     for epoch in range(3):
         alone, ahead = batches(split), batches(split, workers=workers)
         assert content(alone.of_epoch(epoch)) == content(ahead.of_epoch(epoch))
+
+
+@pytest.mark.parametrize("stretch", [1, 12, 256])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_are_the_same_however_many_are_gathered_at_a_time(
+    split: LabelledPatches, monkeypatch: pytest.MonkeyPatch, stretch: int, workers: int
+) -> None:
+    expected = content(batches(split).of_epoch(0, 1))
+    monkeypatch.setattr(pcam.batches, "STRETCH", stretch)
+    assert content(batches(split, workers=workers).of_epoch(0, 1)) == expected
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])

@@ -503,7 +503,9 @@ def answers(folder: Path, content: dict[str, Any], config: dict[str, Any] | None
 def test_the_journal_says_what_was_found(tmp_path: Path) -> None:
     content = dynamics_evidence()
     told = answers(tmp_path, content)
-    assert told["spike_sentence"].startswith("1 spike in 1 of 2 runs. Without any true spike 0.03 of these runs")
+    assert told["spike_sentence"].startswith(
+        "1 spike in 1 of 2 runs. Were the norms lognormal and no spike among them, 0.03 of these runs would"
+    )
     assert [row[4] for row in told["spike_table"]] == ["spike", "below the limit"]
     assert told["spike_batches"] == ["baseline seed 0, step 383: train rows 1415 510 1570."]
     assert "finds 0 when an epoch keeps its median alone, and 2 when it" in told["granularity_sentence"]
@@ -513,7 +515,10 @@ def test_the_journal_says_what_was_found(tmp_path: Path) -> None:
         "correlate at 0.68 (1 pair), those of runs with other batches at -0.08 to 0.09 (2 pairs)"
         in told["cause_sentence"]
     )
-    assert "decide part of" in told["cause_sentence"]
+    assert "are not shown to decide" in told["cause_sentence"], "two other pairs are too few to say so"
+    others = content["spikes"]["batches"]["other"]
+    others += [{**others[0], "correlation": correlation} for correlation in (0.0, 0.02, -0.04, 0.05)]
+    assert "decide part of" in answers(tmp_path, content)["cause_sentence"]
     content["spikes"]["batches"]["same"][0]["correlation"] = 0.05
     assert "are not shown to decide" in answers(tmp_path, content)["cause_sentence"]
     assert told["layer_table"][0] == ["baseline", "stem", "0.193 to 1.193", "0.412", "31 %"]

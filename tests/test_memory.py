@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def status(key: str) -> int:
 def measure_growth(folder: str, changes: dict[str, object]) -> int:
     """Bytes by which this process grows at most, while it trains two epochs of two batches, validates and saves."""
     settings = replace(SETTINGS, epochs=2, **changes)
-    train_split, valid = patches(2 * settings.batch_size), patches(64)
+    train_split, valid = patches(2 * settings.batch_size), patches(256)
     before = status("VmRSS")
     resume = ResumeState(Path(folder) / "resume.pt", "k", print)
     train(settings, 0, train_split, valid, PLAIN, resume=resume, report=lambda line: None)
@@ -138,11 +139,11 @@ def test_a_training_is_refused_before_it_builds_anything(monkeypatch: pytest.Mon
 
 
 def test_a_batch_larger_than_the_split_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    need = predict_need(architecture())
-    monkeypatch.setattr(memory, "free_bytes", lambda device: need.total(12))
-    run(n=12, batch_size=4096, epochs=1)
-    with pytest.raises(TrainingFailed, match=r"train\.batch_size 13 needs"):
-        run(n=13, batch_size=4096, epochs=1)
+    need = predict_need(architecture(width=16))
+    monkeypatch.setattr(memory, "free_bytes", lambda device: need.total(140))
+    run(n=140, batch_size=4096, epochs=1, width=16)
+    with pytest.raises(TrainingFailed, match=r"train\.batch_size 141 needs"):
+        run(n=141, batch_size=4096, epochs=1, width=16)
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -158,22 +159,28 @@ def test_a_limit_of_the_control_group_counts_also_when_it_stands_on_a_parent(
         (folder / place).mkdir(parents=True, exist_ok=True)
         (folder / place / limit).write_text(f"{most}\n")
         (folder / place / used).write_text(f"{2**30}\n")
+        (folder / place / "memory.stat").write_text("file 1\n")
     (tmp_path / "proc/self").mkdir(parents=True)
-    (tmp_path / "proc/meminfo").write_text("MemTotal: 99000000 kB\nMemAvailable: 64000000 kB\n")
+    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=64 * 2**30))
     (tmp_path / "proc/self/cgroup").write_text(f"0::/{group}\n" if version == 2 else f"5:memory:/{group}\n1:cpu:/x\n")
     monkeypatch.setattr(memory, "Path", lambda path: tmp_path / str(path).lstrip("/"))
     assert memory.free_bytes(CPU) == 2 * 2**30
+    # The pages of a store that was just read can be dropped: the kernel counts them as used, a training may have them.
+    stat = "total_inactive_file" if version == 1 else "inactive_file"
+    (folder / "slurm/job_7/memory.stat").write_text(f"anon 5\n{stat} {2**29}\nactive_file 7\n")
+    assert memory.free_bytes(CPU) == 2 * 2**30 + 2**29
     (folder / "slurm/job_7" / limit).write_text(str(2**62))
-    assert memory.free_bytes(CPU) == 64_000_000 * 1024
+    assert memory.free_bytes(CPU) == 64 * 2**30
 
 
 @pytest.mark.parametrize(
     "changes",
     [
         {"model": "resnet", "width": 32, "batch_size": 128},
+        {"model": "resnet", "width": 64, "batch_size": 4},  # validation takes more than a step does
         {"model": "mlp", "hidden": 128, "batch_size": 128},
     ],
-    ids=lambda changes: changes["model"],
+    ids=lambda changes: f"{changes['model']}, batch size {changes['batch_size']}",
 )
 def test_real_trainings_take_what_was_predicted(tmp_path: Path, changes: dict[str, object]) -> None:
     settings = replace(SETTINGS, **changes)
@@ -203,6 +210,18 @@ def test_running_out_of_memory_in_a_step_ends_with_one_line_of_advice(
     with pytest.raises(TrainingFailed, match=r"^memory: .* at step 2 with train.batch_size 4; set .* to 2, ") as told:
         run(n=16, batch_size=4, workers=workers)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("place", ["build_model", "Batches", "predict"])
+def test_running_out_of_memory_around_the_steps_ends_with_one_line_of_advice(
+    monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    def give_out(*arguments: object, **named: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(training, place, give_out)
+    with pytest.raises(TrainingFailed, match=r"^memory: .* outside a training step; set a smaller train.batch_size"):
+        run()
 
 
 def test_other_errors_of_a_step_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

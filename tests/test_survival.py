@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from training_files import make_inputs, result, train_in
 
+from pcam import recipe
 from pcam.files import InputError
 from pcam.survival import ResumeState, lock_target
 
@@ -171,8 +172,10 @@ def test_without_contention_a_finished_training_trains_again(inputs: Path, tmp_p
     assert lines[0].startswith("epoch 1/4")
 
 
-@pytest.mark.parametrize("change", ["settings", "data", "code", "seed"])
-def test_a_state_of_another_training_is_not_used(inputs: Path, tmp_path: Path, change: str) -> None:
+@pytest.mark.parametrize("change", ["settings", "data", "code", "seed", "runtime"])
+def test_a_state_of_another_training_is_not_used(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
     class Killed(Exception):
         pass
 
@@ -187,9 +190,11 @@ def test_a_state_of_another_training_is_not_used(inputs: Path, tmp_path: Path, c
     if change == "data":
         table = (other / "train.csv").read_text()
         (other / "train.csv").write_text(table.replace("100,0", "100,1"))
+    if change == "runtime":
+        monkeypatch.setattr(recipe, "describe_runtime", lambda device, threads: {"versions": {"torch": "another"}})
     lines: list[str] = []
     train_in(other, tmp_path, seed=int(change == "seed"), code="d" if change == "code" else "c", report=lines.append)
-    assert lines[0].endswith("resume.pt: belongs to other settings, data or code: not used")
+    assert lines[0].endswith("resume.pt: belongs to other settings, data, code, versions or device: not used")
     assert not any(line.startswith("resumed") for line in lines)
     assert not (tmp_path / "resume.pt").exists()
 
@@ -204,6 +209,9 @@ def test_a_state_that_is_none_is_named_and_not_used(tmp_path: Path, content: byt
     (tmp_path / "resume.pt").write_bytes(content)
     assert state.load() == {"key": "k", "step": 1}
     assert len(lines) == 1 and "does not fit its digest" in lines[0]
+    state.save(step=3)
+    (tmp_path / "resume.pt").write_bytes(content)
+    assert state.load() == {"key": "k", "step": 1}, "a damaged state took the place of the good one before it"
     (tmp_path / "resume.before.pt").write_bytes(content)
     assert state.load() is None
 

@@ -107,7 +107,9 @@ def test_a_run_interrupted_within_an_epoch_goes_on_from_the_step(
 
 def test_divergence_names_step_rate_and_rows(tmp_path: Path) -> None:
     broken = Preprocessing((0.5, 0.5, 0.5), (1e-30, 1e-30, 1e-30))
-    with pytest.raises(InputError, match=r"diverged: .*epoch 1, step 0 .*train rows [\d, ]+") as error:
+    with pytest.raises(
+        InputError, match=r"diverged: .*epoch 1, step 0, with learning rate 0\.04 .*rows [\d, ]+"
+    ) as error:
         run(tmp_path, changed(model="mlp", learning_rate=1.0), preprocessing=broken)
     assert "\n" not in str(error.value)
 

@@ -252,6 +252,13 @@ def test_a_failure_is_not_written_over_the_results_of_a_process_that_took_up_the
     assert lines[-1].endswith("its results stand")
 
 
+def test_a_failure_is_written_when_the_process_before_left_nothing(tmp_path: Path) -> None:
+    with ExitStack() as other:
+        other.enter_context(lock_target(tmp_path, print))
+        train_trial.write_failure(outputs(tmp_path), {"state": "failed"}, lambda line: other.close())
+    assert read_json(tmp_path / "weights.json") == {"state": "failed"}
+
+
 def test_a_failed_trial_is_handed_to_the_sampler_as_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     handed = []
     monkeypatch.setattr(propose_trials, "propose", lambda *of: (handed.append(of), propose(*of))[1])

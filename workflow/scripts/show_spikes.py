@@ -49,7 +49,7 @@ def told(steps: Sequence[Row], shown: Sequence[Row], runs: Sequence[Mapping[str,
     """What the caption states."""
     spikes = [step for step in steps if step["above_limit"] == "1"]
     many = f"{counted(len(runs), 'run')} of {sum(run['steps'] for run in runs):,} steps in all"
-    chance = f"(a run without a spike is taken for one with a spike at a chance of {100 * level:g} %)"
+    chance = f"(chance that a run of lognormal norms shows one: {100 * level:g} %; heavier tails show more)"
     if not shown:
         return [f"No step of {many} has the neighbours it takes to judge it."]
     first = shown[0]

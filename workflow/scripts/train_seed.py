@@ -5,10 +5,11 @@ Writes: weights.pt, weights.json, history.csv (a row an epoch), steps.csv and la
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from pcam.recipe import Outputs, train_recipe
-from pcam.stage import run_stage, say
+from pcam.stage import run_stage, say_for
 
 
 def train_seed(
@@ -32,7 +33,7 @@ def train_seed(
         outputs,
         seed=seed,
         data_label=data_label,
-        report=lambda line: say(f"{name}: {line}"),
+        report=partial(say_for, name),
         provenance=provenance,
     )
 

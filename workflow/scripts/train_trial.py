@@ -29,7 +29,7 @@ def write_failure(outputs: Outputs, sidecar: Mapping[str, Any], report: Any) -> 
     """Leave the outputs of a failed trial, unless another process has taken up the same trial."""
     folder = Path(outputs.weights).parent
     with lock_target(folder, report) as waited:
-        if waited:
+        if waited and Path(outputs.sidecar).exists():  # it is written last
             report("another process trained the same trial meanwhile; its results stand")
             return
         remove_leftovers(all_files(outputs))

@@ -18,6 +18,7 @@ NOT_JUDGED = "not judged"
 STEPS_LISTED = 12
 BATCHES_LISTED = 3
 RECURRING_LISTED = 5
+PAIRS_NEEDED = 6  # of runs with other batches, before a gap between the two groups says anything
 
 
 def span(values: Sequence[float], digits: int = 2) -> str:
@@ -96,8 +97,9 @@ def spike_sentence(spikes: Any) -> Any:
     if not n:
         found = f"No step of {counted(len(runs), 'run')} is a spike; listed is what stands out most in each."
     return (
-        f"{found} Without any true spike {chance:.2f} of these runs would be expected to show one all the same "
-        f"(simulated: {counted(runs[0].false_alarms.runs, 'lognormal run')} of the same length for each). Steps as far "
+        f"{found} Were the norms lognormal and no spike among them, {chance:.2f} of these runs would be expected to "
+        f"show one all the same (simulated: at least {min(run.false_alarms.runs for run in runs):,} runs of the same "
+        "length for each); norms with heavier tails show more. Steps as far "
         f"below their neighbourhood as a spike lies above: {sum(run.below for run in runs):,}."
     )
 
@@ -151,9 +153,11 @@ def cause_sentence(spikes: Any) -> Any:
         for kind in ("same", "other")
     )
     if same and other:
-        batch = "decide part of" if min(same) > max(other) else "are not shown to decide"
+        # With few pairs noise alone can set the two groups apart by chance: the gap has to be wide as well.
+        apart = len(other) >= PAIRS_NEEDED and min(same) - max(other) > max(other) - min(other)
+        batch = "decide part of" if apart else "are not shown to decide"
         sentences.append(
-            "Runs of one seed see the same batches in the same order, whatever the variant: the deviations of two such "
+            "Runs of one seed and batch size see the same batches in the same order: the deviations of two such "
             f"runs correlate at {span(same)} ({counted(len(same), 'pair')}), those of runs with other batches at "
             f"{span(other)} ({counted(len(other), 'pair')}); so the patches of a batch {batch} what looks like noise."
         )

@@ -82,8 +82,8 @@ def tell(what: Any) -> None:
 def _listen(child: Connection, request: bytes) -> tuple[Any, dict[str, Any]]:
     """Hand the child its work; what it told last, and its answer, which is empty when it died before."""
     told, message = None, dict[str, Any]()
-    # A child that dies leaves an end of file, or a reset connection when it had not read all.
-    with suppress(EOFError, ConnectionError):
+    # A child that dies leaves an end of file, a reset connection when it had not read all, or half a message.
+    with suppress(EOFError, OSError):
         child.send_bytes(request)
         while True:
             message = pickle.loads(child.recv_bytes())

@@ -5,7 +5,6 @@ thread draws it, or whether the run was interrupted before. `Controls` exists fo
 control off at a time and looks whether two trainings part; every result of the workflow is made with all of them on.
 """
 
-import ctypes
 import os
 import random
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 
 # Streams of random numbers, so that no two uses share one.
-STREAMS = {"order": 0, "symmetry": 1, "dropout": 2, "jitter": 3}
+STREAMS = {"order": 0, "symmetry": 1, "dropout": 2}
 
 
 @dataclass(frozen=True)
@@ -30,8 +29,6 @@ class Controls:
 
 
 ALL_ON = Controls()
-# Names of settings of glibc's allocator (malloc.h).
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def fix_device(threads: int, controls: Controls = ALL_ON) -> torch.device:
@@ -48,20 +45,7 @@ def fix_device(threads: int, controls: Controls = ALL_ON) -> torch.device:
     torch.backends.cudnn.benchmark = not controls.fixed_autotuner
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
-    _keep_freed_memory()
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _keep_freed_memory() -> None:
-    """Let the C library keep freed memory for the next step.
-
-    By default glibc returns large blocks to the system at once, and gets them back page by page: thousands of page
-    faults a step, a fifth of its time and more on a busy machine. Other C libraries have no such setting.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-        mallopt(_M_MMAP_THRESHOLD, 2**30) or mallopt(_M_MMAP_THRESHOLD, 2**25)  # the most that glibc before 2.35 takes
 
 
 def seed_everything(seed: int, controls: Controls = ALL_ON) -> None:

@@ -9,6 +9,7 @@ from pcam.batches import read_split
 from pcam.checkpoint import load_tensors, save_checkpoint, tensors_digest
 from pcam.determinism import fix_device
 from pcam.files import InputError, document_digest, file_digest, read_json, write_csv
+from pcam.memory import memory_advice
 from pcam.metrics import roc_auc_error, score
 from pcam.preprocess import Preprocessing
 from pcam.runtime import describe_runtime
@@ -95,11 +96,13 @@ def train_recipe(
             report("the process before this one finished the same training; its results stand")
             return
         remove_leftovers(all_files(outputs))
-        resume = ResumeState(folder / RESUME, document_digest([digests, seed]), report)
+        device = fix_device(settings.threads)
+        runtime = describe_runtime(device, settings.threads)
+        resume = ResumeState(folder / RESUME, document_digest([digests, seed, runtime]), report)
         train_split, valid = (read_split(stores[split], tables[split]) for split in ("train", "valid"))
         trained = train(settings, seed, train_split, valid, preprocessing, resume=resume, report=report)
-        device = fix_device(settings.threads)
-        probabilities = probabilities_of(predict(trained.model, valid.patches, preprocessing, device))
+        with memory_advice():
+            probabilities = probabilities_of(predict(trained.model, valid.patches, preprocessing, device))
         # Threshold 0.5 and beta 1 touch neither of the two ranking metrics kept here.
         scores = score(valid.labels, probabilities, threshold=0.5, beta=1.0)
         write_csv(outputs.history, HISTORY_COLUMNS, trained.history)
@@ -129,7 +132,7 @@ def train_recipe(
                     "pr_auc": scores["pr_auc"],
                     "n": len(valid.labels),
                 },
-                "runtime": describe_runtime(device, settings.threads),
+                "runtime": runtime,
                 "provenance": {**provenance, "torch_device": device.type},
             },
         )

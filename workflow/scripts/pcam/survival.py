@@ -21,8 +21,9 @@ _MAGIC = b"pcam resume state 1 sha256 "
 class ResumeState:
     """The state of a training that is not finished, and the one before it.
 
-    `key` is the digest of settings, data, code and seed: a state with another key is not used. A damaged state (its
-    own digest does not fit) falls back to the one before. A finished run removes both.
+    `key` is the digest of all that decides the bits (settings, data, code, seed, versions, device): a state with
+    another key is not used. A damaged state (its own digest does not fit) falls back to the one before. A finished run
+    removes both.
     """
 
     def __init__(self, path: str | Path, key: str, report: Callable[[str], None]) -> None:
@@ -38,11 +39,11 @@ class ResumeState:
                 state = _unpack(path)
             except InputError as error:
                 self.report(f"a resume state is damaged: {error}")
-                continue
-            if state.get("key") != self.key:
-                self.report(f"{path}: belongs to other settings, data or code: not used")
-                continue
-            return state
+            else:
+                if state.get("key") == self.key:
+                    return state
+                self.report(f"{path}: belongs to other settings, data, code, versions or device: not used")
+            path.unlink()  # or the next save would put it in the place of the good one before it
         return None
 
     def save(self, **state: Any) -> None:
@@ -73,10 +74,18 @@ def lock_target(folder: str | Path, report: Callable[[str], None]) -> Iterator[b
 
     Snakemake killed alone leaves its child running. A rerun waits for that child here, and never writes beside it. The
     kernel frees the lock of a process that died, however it died.
+
+    Raises: InputError when the lock's file belongs to someone else.
     """
     path = Path(folder) / ".lock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as handle:
+    try:
+        handle = path.open("a+")
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be opened ({error.strerror}); whoever trained here owns it: remove it"
+        ) from None
+    with handle:
         waited = False
         try:
             try:

@@ -16,14 +16,20 @@ from torch.nn import functional
 from pcam.batches import Batch, Batches, LabelledPatches
 from pcam.determinism import ALL_ON, Controls, fix_device, seed_dropout, seed_everything
 from pcam.files import InputError, TrainingFailed
-from pcam.memory import check_memory, is_out_of_memory, out_of_memory_advice
+from pcam.memory import (
+    PREDICT_BATCH,
+    check_memory,
+    is_out_of_memory,
+    keep_freed_memory,
+    memory_advice,
+    out_of_memory_advice,
+)
 from pcam.metrics import roc_auc
 from pcam.model import Architecture, build_model, layer_of
 from pcam.preprocess import Preprocessing, augment_d4, normalise
 from pcam.settings import TrainSettings
 from pcam.survival import ResumeState
 
-PREDICT_BATCH = 256
 SAVE_EVERY_S = 60.0  # a killed run loses at most this much, or an epoch if that is shorter
 REPORT_EVERY_S = 30.0
 HISTORY_COLUMNS = (
@@ -113,6 +119,7 @@ class Learner:
 
     def __init__(self, settings: TrainSettings, preprocessing: Preprocessing, device: torch.device) -> None:
         self.settings, self.preprocessing, self.device = settings, preprocessing, device
+        keep_freed_memory()
         self.model = build_model(architecture_of(settings)).to(device)
         self.model.tta = False  # while training, validation is a measure of progress: eight times the work buys little
         self.forward = torch.compile(self.model) if settings.compile else self.model
@@ -227,7 +234,7 @@ class _Progress:
 
     def _pace(self, done: int) -> str:
         pace = max(time.monotonic() - self.started, 1e-9) / max(done - self.first, 1)
-        left = round(pace * (self.total - done))
+        left = math.ceil(pace * (self.total - done))
         return f"{self.size / pace:,.0f} images/s, " + (f"{left // 60} min {left % 60} s left" if left else "done")
 
     def within(self, epoch: int, step: int, steps: int, done: int) -> None:
@@ -244,6 +251,7 @@ class _Progress:
         )
 
 
+@memory_advice()
 def train(
     settings: TrainSettings,
     seed: int,
@@ -266,12 +274,12 @@ def train(
         raise InputError(f"training split: {len(train_split.labels)} patches after cleaning; training needs at least 2")
     device = fix_device(settings.threads, controls)
     batch_size = min(settings.batch_size, len(train_split.labels))
-    check_memory(architecture_of(settings), batch_size, device)
+    need = check_memory(architecture_of(settings), batch_size, device)
     seed_everything(seed, controls)
     learner = Learner(settings, preprocessing, device)
     batches = Batches(
         train_split, device, seed=seed, batch_size=batch_size, augment=settings.augment, workers=settings.workers,
-        controls=controls,
+        controls=controls, reserve=need,
     )  # fmt: skip
     per_epoch, total = batches.per_epoch, settings.epochs * batches.per_epoch
     rates = [learning_rate_at(settings, step, total) for step in range(total)]
@@ -299,6 +307,8 @@ def train(
         if resume is not None:
             resume.save(done=done, history=history, records=so_far.clone(), **learner.state())
             saved = time.monotonic()
+    if not all(bool(torch.isfinite(t).all()) for t in learner.average.state_dict().values()):
+        raise TrainingFailed("training diverged: its weights or statistics are not finite; lower train.learning_rate")
     learner.average.tta = settings.tta
     return Trained(learner.average, history, *_per_step(records, learner.layers))
 
