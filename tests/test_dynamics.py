@@ -515,9 +515,10 @@ def test_the_journal_says_what_was_found(tmp_path: Path) -> None:
         "correlate at 0.68 (1 pair), those of runs with other batches at -0.08 to 0.09 (2 pairs)"
         in told["cause_sentence"]
     )
-    assert "are not shown to decide" in told["cause_sentence"], "two other pairs are too few to say so"
-    others = content["spikes"]["batches"]["other"]
-    others += [{**others[0], "correlation": correlation} for correlation in (0.0, 0.02, -0.04, 0.05)]
+    assert "are not shown to decide" in told["cause_sentence"], "three pairs are too few to say so"
+    for kind, correlations in (("other", (0.0, 0.02, -0.04, 0.05)), ("same", (0.6, 0.5, 0.7))):
+        pairs = content["spikes"]["batches"][kind]
+        pairs += [{**pairs[0], "correlation": correlation} for correlation in correlations]
     assert "decide part of" in answers(tmp_path, content)["cause_sentence"]
     content["spikes"]["batches"]["same"][0]["correlation"] = 0.05
     assert "are not shown to decide" in answers(tmp_path, content)["cause_sentence"]

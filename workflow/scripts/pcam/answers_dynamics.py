@@ -5,6 +5,7 @@ renders as such.
 """
 
 from collections.abc import Mapping, Sequence
+from math import comb
 from statistics import mean, median
 from typing import Any
 
@@ -18,7 +19,7 @@ NOT_JUDGED = "not judged"
 STEPS_LISTED = 12
 BATCHES_LISTED = 3
 RECURRING_LISTED = 5
-PAIRS_NEEDED = 6  # of runs with other batches, before a gap between the two groups says anything
+CHANCE = 0.01  # that two groups of equal pairs would stand apart as far as is asked for
 
 
 def span(values: Sequence[float], digits: int = 2) -> str:
@@ -153,8 +154,8 @@ def cause_sentence(spikes: Any) -> Any:
         for kind in ("same", "other")
     )
     if same and other:
-        # With few pairs noise alone can set the two groups apart by chance: the gap has to be wide as well.
-        apart = len(other) >= PAIRS_NEEDED and min(same) - max(other) > max(other) - min(other)
+        # Were all pairs alike, every ranking would be as likely: with few of them noise alone sets groups apart.
+        apart = min(same) > max(other) and 1 / comb(len(same) + len(other), len(same)) < CHANCE
         batch = "decide part of" if apart else "are not shown to decide"
         sentences.append(
             "Runs of one seed and batch size see the same batches in the same order: the deviations of two such "
