@@ -3,7 +3,7 @@ PYTHON ?= python3
 CORES ?= 4
 BIN = .venv/bin
 .DEFAULT_GOAL := run
-.PHONY: run test test-slow bench golden style lock check-pins config-readme clean
+.PHONY: run test test-slow bench bench-recipes golden style lock check-pins config-readme clean
 
 run: .venv/runtime
 	$(BIN)/snakemake --cores $(CORES)
@@ -54,6 +54,10 @@ FOLDER ?= /tmp
 bench: .venv/dev
 	OMP_NUM_THREADS=1 $(BIN)/python bench/bench_audit.py results/bench/audit.json --folder $(FOLDER)
 	OMP_NUM_THREADS=1 $(BIN)/python bench/bench_training.py results/bench/training.json --folder $(FOLDER)
+
+# What each choice of the default recipe is worth on the train and valid patches of a finished run; half an hour.
+bench-recipes: .venv/dev
+	OMP_NUM_THREADS=1 $(BIN)/python bench/bench_recipes.py $(RUN) results/bench/recipes.json
 
 # The losses that tests/test_golden.py keeps, after a change that is meant to change them.
 golden: .venv/dev

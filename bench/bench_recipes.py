@@ -31,7 +31,7 @@ from pcam.settings import TrainSettings, read_config  # noqa: E402
 from pcam.store import channel_statistics, open_store  # noqa: E402
 from pcam.training import predict, train  # noqa: E402
 
-# Each recipe as its one difference from the default; `tta` needs no training of its own.
+# Each recipe as its one difference from the default; `tta` needs no training of its own. Epochs are a factor here.
 CHANGES: dict[str, dict[str, object]] = {
     "no augmentation": {"augment": False},
     "average over steps .98": {"ema": 0.98},
@@ -100,14 +100,14 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--folds", type=int, default=4)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0])
-    parser.add_argument("--recipes", nargs="*", default=list(CHANGES))
+    parser.add_argument("--recipes", nargs="*", choices=list(CHANGES), default=list(CHANGES))
     chosen = parser.parse_args()
     base = read_config(yaml.safe_load((ROOT / "config" / "config.yaml").read_text())).train
     data = next((chosen.run / "data").glob("*/store")).parent
     whole, units = read_patches(chosen.run, data)
     fold = deal_folds(units, whole.labels, chosen.folds, 0)
     document: dict[str, object] = {
-        "provenance": provenance.describe("bench_recipes", ""),
+        "provenance": provenance.describe("bench_recipes", provenance.code_digest("train_seed")),
         "data": {"patches": len(whole.labels), "positive": int(whole.labels.sum()), "units": len(set(units.tolist()))},
         "folds": chosen.folds,
         "seeds": chosen.seeds,

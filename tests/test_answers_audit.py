@@ -13,7 +13,7 @@ from pcam import answers_splits as splits
 from pcam.documents import Missing, Node, Source
 from pcam.facts import SWAP
 from pcam.metrics import wilson_interval
-from pcam.verdicts import gate_card
+from pcam.verdicts import gate_card, twin_card
 
 SOURCE = Source("results/audit/x.json", "audit_x")
 
@@ -444,3 +444,15 @@ def test_the_gate_card_counts_every_verdict_and_is_good_only_without_waiver_and_
     assert (closed["state"], closed["head"]) == ("bad", "Not passed")
     assert "1 neither repaired nor waived" in closed["text"]
     assert gate_card(Missing(SOURCE))["state"] == "missing"
+
+
+def test_the_twin_card_is_good_only_when_the_bits_agree_and_the_audit_of_controls_holds() -> None:
+    def card(same: bool, holds: bool) -> dict[str, Any]:
+        twin = {"same_bits": same, "variant": "baseline", "seed": 3, "verdict": "the verdict"}
+        return twin_card(node(twin), node({"audit_holds": holds, "sentence": "6 of 8 part"}))
+
+    assert (card(True, True)["state"], card(True, True)["head"]) == ("good", "The same bits")
+    assert "baseline, seed 3, trained twice" in card(True, True)["text"] and "the verdict." in card(True, True)["text"]
+    assert (card(False, True)["state"], card(False, True)["head"]) == ("bad", "Other bits")
+    assert card(True, False)["state"] == "bad"
+    assert twin_card(Missing(SOURCE), node({"audit_holds": True, "sentence": "s"}))["state"] == "missing"

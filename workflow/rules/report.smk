@@ -559,6 +559,8 @@ rule build_report:
             EVIDENCE[name][0]
             for name in (
                 "gate",
+                "twin",
+                "determinism_runs",
                 "seeds",
                 "baselines",
                 "selection",

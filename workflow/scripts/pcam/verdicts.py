@@ -1,4 +1,4 @@
-"""The first screen of the report: what can be said of this run in five plain statements, each from the evidence."""
+"""The first screen of the report: what can be said of this run in six plain statements, each from the evidence."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -40,6 +40,15 @@ def gate_card(gate: Any) -> dict[str, Any]:
     return card("Data gate", "q2", head, f"{len(kinds)} kinds judged: {text}.", False if gate.open is False else good)
 
 
+def twin_card(twin: Any, audit: Any) -> dict[str, Any]:
+    """Good only where the twins agree to the bit and the audit of controls, which says that this was no luck, holds."""
+    same = twin.same_bits
+    head = same if isinstance(same, Missing) else "The same bits" if same else "Other bits"
+    text = f"{twin.variant}, seed {twin.seed}, trained twice in processes of their own: {twin.verdict}."
+    audited = f" Audit of the controls: {audit.sentence}." if is_measured(audit.sentence) else f" {audit.sentence}"
+    return card("Twin run", "q1", head, text + audited, same is True and audit.audit_holds is True)
+
+
 def model_card(seeds: Any, baselines: Any) -> dict[str, Any]:
     """Good only where the interval over seeds lies above always tumour."""
     area, f, always = seeds.baseline.test.roc_auc, seeds.baseline.test.f_beta, baselines.always_tumour.test
@@ -75,6 +84,7 @@ def verdicts(found: Found) -> list[dict[str, Any]]:
     open_items = " ".join(entry.item for entry in checklist["items"] if not entry.ok)
     return [
         gate_card(found["gate"]),
+        twin_card(found["twin"], found["determinism_runs"]),
         model_card(found["seeds"], found["baselines"]),
         card("Tuning", "q5-2", selection.chosen.name, chosen, None),
         slices_card(found["slices_summary"]),
