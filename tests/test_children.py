@@ -131,7 +131,9 @@ def test_a_child_ends_with_its_parent_and_no_outcome_is_told(
     """
     paths = [str(ROOT / "workflow" / "scripts"), str(Path(__file__).parent)]
     code = (
-        f"import sys; sys.path[:0] = {paths!r}\n"
+        f"import signal, sys; sys.path[:0] = {paths!r}\n"
+        # A shell's background jobs, and all below them, ignore it.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from pcam.children import run_child\nfrom test_children import hang\nprint(run_child(hang))"
     )
     command, pipe, nowhere = [sys.executable, "-c", code], subprocess.PIPE, subprocess.DEVNULL

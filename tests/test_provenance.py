@@ -27,10 +27,13 @@ def test_digest_follows_an_imported_modules_content_and_no_touch_comment_or_docs
     before = digest_after(tmp_path, "true")
     assert digest_after(tmp_path, "touch pcam/model.py") == before
     assert digest_after(tmp_path, "echo '# a remark' >> pcam/model.py") == before
-    assert digest_after(tmp_path, "sed -i 's/Two 3x3 convolutions/A pair of convolutions/' pcam/model.py") == before
+    assert (
+        digest_after(tmp_path, "sed -i 's/Two 3x3 convolutions with/A pair of convolutions with/' pcam/model.py")
+        == before
+    )
     assert digest_after(tmp_path, "echo 'x = 1' >> audit_poison.py") == before
     assert (
-        digest_after(tmp_path, "sed -i 's/functional.relu(self.norm1/functional.silu(self.norm1/' pcam/model.py")
+        digest_after(tmp_path, "sed -i 's/functional.relu_(self.conv1/functional.silu_(self.conv1/' pcam/model.py")
         != before
     )
 

@@ -24,6 +24,8 @@ NAMES = {"Group Information": "Group", "Final Submission Checklist": "Checklist"
 PARAGRAPHS = {"Evidence:": "evidence", "Figure:": "caption", "Not measured": "open"}  # first words to class
 BEHIND_VERDICTS = (
     "gate",
+    "twin",
+    "determinism_runs",
     "seeds",
     "baselines",
     "selection",
