@@ -7,7 +7,7 @@ import csv
 from collections import defaultdict
 from pathlib import Path
 
-BUDGET_S = {"acquire and audit": 90, "train": 120, "tune": 90, "benchmark": 60, "rest": 120}
+BUDGET_S = {"acquire and audit": 90, "train": 120, "reproducibility": 60, "tune": 90, "benchmark": 60, "rest": 120}
 STAGE = {
     "synthesize_sample": "acquire and audit",
     "import_directory": "acquire and audit",
@@ -19,6 +19,10 @@ STAGE = {
     "gate_audit": "acquire and audit",
     "score_audit": "acquire and audit",
     "train_seed": "train",
+    "train_twin": "reproducibility",
+    "predict_twin": "reproducibility",
+    "twin_run": "reproducibility",
+    "audit_determinism": "reproducibility",
     "propose_trials": "tune",
     "train_trial": "tune",
     "select_champion": "tune",
