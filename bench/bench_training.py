@@ -31,11 +31,12 @@ from pcam.facts import PATCH_SHAPE  # noqa: E402
 from pcam.files import write_json  # noqa: E402
 from pcam.memory import keep_freed_memory  # noqa: E402
 from pcam.preprocess import Preprocessing  # noqa: E402
+from pcam.schedules import learning_rate_at  # noqa: E402
 from pcam.settings import TrainSettings, read_config  # noqa: E402
 from pcam.store import channel_statistics, open_store, write_store  # noqa: E402
 from pcam.survival import ResumeState  # noqa: E402
 from pcam.synthetic import draw_slide  # noqa: E402
-from pcam.training import Learner, Records, learning_rate_at, predict, run_epoch  # noqa: E402
+from pcam.training import Learner, Records, predict, run_epoch  # noqa: E402
 
 SIDE, PER_SLIDE = 2048, 2048  # pixels of a drawn slide's side, patches cut from it, each at a place of its own
 BATCH_SIZES = (32, 128)

@@ -116,8 +116,9 @@ def test_a_child_tells_its_progress_to_the_terminal_of_the_run(monkeypatch: pyte
         os.close(terminal)
 
 
-def test_telling_outside_a_child_does_nothing() -> None:
+def test_telling_outside_a_child_does_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     tell("nobody listens")
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["parent alone", "both"])

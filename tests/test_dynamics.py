@@ -36,8 +36,9 @@ from pcam.dynamics import (
     schedule_variants,
 )
 from pcam.files import InputError, read_csv, read_json, write_csv, write_json
+from pcam.schedules import learning_rate_at
 from pcam.settings import SCHEMA, TrainSettings
-from pcam.training import HISTORY_COLUMNS, learning_rate_at
+from pcam.training import HISTORY_COLUMNS
 from workflow import planned_jobs, snakemake, succeeded
 
 LABEL = "SYNTHETIC SAMPLE"

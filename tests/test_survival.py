@@ -231,3 +231,9 @@ def test_the_lock_is_free_after_an_error(tmp_path: Path) -> None:
         raise InputError("x")
     with lock_target(tmp_path, print) as waited:
         assert not waited
+
+
+def test_a_lock_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / ".lock").mkdir()
+    with pytest.raises(InputError, match=r"\.lock: cannot be opened \(Is a directory\); have its owner remove it$"):
+        train_in(tmp_path, tmp_path)

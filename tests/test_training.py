@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from pcam import training
+from pcam import progress, training
 from pcam.batches import LabelledPatches
 from pcam.checkpoint import tensors_digest
 from pcam.determinism import epoch_order
 from pcam.files import InputError
 from pcam.preprocess import Preprocessing, augment_d4, normalise
+from pcam.schedules import learning_rate_at
 from pcam.settings import TrainSettings
 from pcam.survival import ResumeState
-from pcam.training import Trained, learning_rate_at, predict, probabilities_of, train
+from pcam.training import Trained, predict, probabilities_of, train
 
 SETTINGS = TrainSettings(
     model="resnet", width=4, depth=1, hidden=8, dropout=0.2, augment=True, tta=False, ema=0.9, label_smoothing=0.05,
@@ -96,7 +97,7 @@ def test_a_run_interrupted_within_an_epoch_goes_on_from_the_step(
     undisturbed = run(tmp_path)
     ResumeState(tmp_path / "resume.pt", "d", print).remove()
     monkeypatch.setattr(training, "SAVE_EVERY_S", -1.0)  # save after every step
-    monkeypatch.setattr(training, "REPORT_EVERY_S", -1.0)  # and report each
+    monkeypatch.setattr(progress, "REPORT_EVERY_S", -1.0)  # and report each
     with pytest.raises(Killed):
         run(tmp_path, report=kill_at("epoch 2/3 step 3/3"))
     lines: list[str] = []

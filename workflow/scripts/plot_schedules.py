@@ -17,9 +17,9 @@ from pcam.documents import counted, words
 from pcam.dynamics import Steps, read_steps
 from pcam.figures import COLOURS, drawing, numbers, undefined_note, write_caption
 from pcam.files import InputError, read_csv, read_json
+from pcam.schedules import learning_rate_at
 from pcam.settings import TrainSettings, read_train_settings
 from pcam.stage import run_stage
-from pcam.training import learning_rate_at
 
 NAMES = ("one_cycle", "cosine", "step", "constant")
 DASHES = {"one_cycle": "-", "cosine": "--", "step": "-.", "constant": ":"}

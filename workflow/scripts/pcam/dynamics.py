@@ -248,7 +248,7 @@ def describe_run(run: Judged) -> dict[str, Any]:
 def compare_batches(deviations: Mapping[Run, np.ndarray], seen: Mapping[Run, np.ndarray]) -> dict[str, Any]:
     """Correlation of the z (n,) of every two runs over the steps that both have.
 
-    `same`: pairs that saw the same rows (n,batch) in the same order, as runs of one seed do whatever their variant is;
+    `same`: pairs that saw the same rows (n,batch) in the same order, as runs of one seed and batch size do;
     `other`: pairs of two seeds. What the two share in the one case and not in the other is the batch.
     """
     pairs: dict[str, list[dict[str, Any]]] = {"same": [], "other": []}

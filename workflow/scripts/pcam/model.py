@@ -1,5 +1,6 @@
 """Models by name: a small ResNet, ResNet-50 and the course's MLP. All take (N,3,96,96) float32 and give logits (N,)."""
 
+from abc import ABC, abstractmethod
 from typing import TypedDict
 
 import torch
@@ -20,13 +21,14 @@ class Architecture(TypedDict):
     tta: bool
 
 
-class Classifier(nn.Module):
+class Classifier(nn.Module, ABC):
     """A model that, when it evaluates and `tta` is set, averages its logits over the eight symmetries of the square."""
 
     tta = False
 
+    @abstractmethod
     def logits(self, x: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
+        """Logits (N,) of normalised patches (N,3,96,96), each as it lies."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.training or not self.tta:

@@ -92,12 +92,12 @@ def train_recipe(
         settings = read_train_settings(settings_path)
         preprocessing = read_preprocessing(normalisation_path)
         digests = training_digests(settings, stores, tables, preprocessing, provenance)
-        if waited and _is_finished(outputs, digests, seed):
+        device = fix_device(settings.threads)
+        runtime = describe_runtime(device, settings.threads)
+        if waited and _is_finished(outputs, {"seed": seed, "runtime": runtime}, digests):
             report("the process before this one finished the same training; its results stand")
             return
         remove_leftovers(all_files(outputs))
-        device = fix_device(settings.threads)
-        runtime = describe_runtime(device, settings.threads)
         resume = ResumeState(folder / RESUME, document_digest([digests, seed, runtime]), report)
         train_split, valid = (read_split(stores[split], tables[split]) for split in ("train", "valid"))
         trained = train(settings, seed, train_split, valid, preprocessing, resume=resume, report=report)
@@ -139,7 +139,7 @@ def train_recipe(
         resume.remove()
 
 
-def _is_finished(outputs: Outputs, digests: Mapping[str, str], seed: int) -> bool:
+def _is_finished(outputs: Outputs, made_with: Mapping[str, Any], digests: Mapping[str, str]) -> bool:
     """Whether all outputs exist and are those of this training, whole."""
     if not all(Path(path).exists() for path in vars(outputs).values()):
         return False
@@ -148,5 +148,5 @@ def _is_finished(outputs: Outputs, digests: Mapping[str, str], seed: int) -> boo
     except InputError:
         return False
     told = sidecar["digests"]
-    same = sidecar["seed"] == seed and all(told[name] == value for name, value in digests.items())
-    return same and told["weights"] == tensors_digest(state)
+    same = all(sidecar.get(name) == value for name, value in made_with.items())
+    return same and told == {**digests, "weights": tensors_digest(state)}

@@ -75,16 +75,14 @@ def lock_target(folder: str | Path, report: Callable[[str], None]) -> Iterator[b
     Snakemake killed alone leaves its child running. A rerun waits for that child here, and never writes beside it. The
     kernel frees the lock of a process that died, however it died.
 
-    Raises: InputError when the lock's file belongs to someone else.
+    Raises: InputError when the lock's file cannot be opened, as that of another user.
     """
     path = Path(folder) / ".lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         handle = path.open("a+")
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be opened ({error.strerror}); whoever trained here owns it: remove it"
-        ) from None
+        raise InputError(f"{path}: cannot be opened ({error.strerror}); have its owner remove it") from None
     with handle:
         waited = False
         try:

@@ -27,11 +27,12 @@ from pcam.memory import (
 from pcam.metrics import roc_auc
 from pcam.model import Architecture, build_model, layer_of
 from pcam.preprocess import Preprocessing, augment_d4, normalise
+from pcam.progress import Progress
+from pcam.schedules import learning_rate_at
 from pcam.settings import TrainSettings
 from pcam.survival import ResumeState
 
 SAVE_EVERY_S = 60.0  # a killed run loses at most this much, or an epoch if that is shorter
-REPORT_EVERY_S = 30.0
 HISTORY_COLUMNS = (
     "epoch",
     "train_loss",
@@ -66,32 +67,6 @@ def architecture_of(settings: TrainSettings) -> Architecture:
         dropout=settings.dropout,
         tta=settings.tta,
     )
-
-
-def learning_rate_at(settings: TrainSettings, step: int, total: int) -> float:
-    """Learning rate of step 0..total-1, by the name of the schedule.
-
-    `one_cycle` (Smith and Topin 2018): from 1/25 of the highest rate a cosine up over the first 30 % of the steps, then
-    a cosine down to 1/10,000. `cosine`: linear warm-up over the first 5 %, then a cosine to 0. `step`: a tenth after
-    half and a hundredth after three quarters of the steps. `constant`.
-    """
-    highest = settings.learning_rate
-    match settings.schedule:
-        case "constant":
-            return highest
-        case "step":
-            return highest * (1.0 if step < 0.5 * total else 0.1 if step < 0.75 * total else 0.01)
-        case "cosine":
-            warm = 0.05 * total
-            if step < warm:
-                return highest * (step + 1) / (warm + 1)
-            return highest * (1 + math.cos(math.pi * (step - warm) / max(total - warm, 1))) / 2
-        case "one_cycle":
-            start, end, turn = highest / 25, highest / 1e4, 0.3 * total
-            low, progress = (start, 1 - step / turn) if step < turn else (end, (step - turn) / max(total - 1 - turn, 1))
-            return low + (highest - low) * (1 + math.cos(math.pi * progress)) / 2
-        case name:
-            raise ValueError(f"no schedule is named {name!r}")
 
 
 def predict(
@@ -225,32 +200,6 @@ def run_epoch(learner: Learner, records: Records, epoch: int, first_step: int = 
         yield done
 
 
-class _Progress:
-    """Lines that say how fast a training goes and how long it will still take."""
-
-    def __init__(self, report: Callable[[str], None], epochs: int, total: int, done: int, size: int) -> None:
-        self.report, self.epochs, self.total, self.size = report, epochs, total, size
-        self.started, self.first, self.told = time.monotonic(), done, time.monotonic()
-
-    def _pace(self, done: int) -> str:
-        pace = max(time.monotonic() - self.started, 1e-9) / max(done - self.first, 1)
-        left = math.ceil(pace * (self.total - done))
-        return f"{self.size / pace:,.0f} images/s, " + (f"{left // 60} min {left % 60} s left" if left else "done")
-
-    def within(self, epoch: int, step: int, steps: int, done: int) -> None:
-        if time.monotonic() - self.told > REPORT_EVERY_S:
-            self.told = time.monotonic()
-            self.report(f"epoch {epoch + 1}/{self.epochs} step {step}/{steps}, {self._pace(done)}")
-
-    def epoch(self, row: Sequence[float], done: int) -> None:
-        self.told = time.monotonic()
-        epoch, train_loss, valid_loss, auc, *_ = row
-        self.report(
-            f"epoch {epoch:.0f}/{self.epochs} loss {train_loss:.4f} valid loss {valid_loss:.4f} "
-            f"ROC-AUC {auc:.4f}, {self._pace(done)}"
-        )
-
-
 @memory_advice()
 def train(
     settings: TrainSettings,
@@ -292,7 +241,7 @@ def train(
         records.restore(state["records"])
         report(f"resumed after step {done} of {total}")
 
-    progress = _Progress(report, settings.epochs, total, done, batch_size)
+    progress = Progress(report, settings.epochs, total, done, batch_size)
     saved = time.monotonic()
     for epoch in range(done // per_epoch, settings.epochs):
         first_step = done % per_epoch
