@@ -3,7 +3,7 @@ PYTHON ?= python3
 CORES ?= 4
 BIN = .venv/bin
 .DEFAULT_GOAL := run
-.PHONY: run test test-slow bench bench-recipes golden style lock check-pins config-readme clean
+.PHONY: run test test-slow bench bench-recipes golden style lock check-pins config-readme ui clean
 
 run: .venv/runtime
 	$(BIN)/snakemake --cores $(CORES)
@@ -59,9 +59,19 @@ bench: .venv/dev
 bench-recipes: .venv/dev
 	OMP_NUM_THREADS=1 $(BIN)/python bench/bench_recipes.py $(RUN) results/bench/recipes.json
 
-# The losses that tests/test_golden.py keeps, after a change that is meant to change them.
+# The losses and proposals that tests keep, after a change that is meant to change them.
 golden: .venv/dev
 	OMP_NUM_THREADS=1 $(BIN)/python tests/make_golden.py tests/golden/losses.json
+	$(BIN)/python tests/make_proposals.py tests/golden/proposals.json
+
+# MLflow's pages over the runs of this folder, on this machine alone, until Ctrl-C. Another port: make ui PORT=5001
+PORT ?= 5000
+DATABASE = results/tracking/mlflow.db
+ui: .venv/runtime
+	@test -f $(DATABASE) || { echo "$(DATABASE): no such file; make run logs every run there"; exit 1; }
+	@echo "MLflow opens at http://127.0.0.1:$(PORT)"
+	@MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/python -m mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 \
+		--backend-store-uri sqlite:///$(DATABASE)
 
 config-readme: .venv/dev
 	$(BIN)/python tests/render_config_readme.py > config/README.md

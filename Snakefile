@@ -10,7 +10,7 @@ from snakemake.exceptions import WorkflowError
 from pcam.facts import FILE_SPLITS as SPLITS, pcam_filename, split_paths
 from pcam.files import InputError
 from pcam.provenance import code_digest
-from pcam.settings import read_config
+from pcam.settings import TUNED, read_config
 
 
 configfile: os.path.join(workflow.basedir, "config", "config.yaml")
@@ -27,11 +27,16 @@ os.environ.update(OMP_WAIT_POLICY="PASSIVE", CUBLAS_WORKSPACE_CONFIG=":4096:8")
 
 DATA = f"{settings.data.root}/{settings.data.source}"
 DATA_LABEL = settings.data.label
-VARIANTS = sorted(settings.variants)
+# The recipes of the config, and the one that the search finds.
+NAMED = sorted(settings.variants)
+VARIANTS = [*NAMED, TUNED]
 SEEDS = list(settings.seeds)
-TRIALS = [
-    (r, t) for r in range(settings.search.rounds) for t in range(settings.search.trials)
-]
+# Trials by phase: the rounds of the first rung, then the rungs that the best of them go on to.
+PHASES = {
+    **{f"round-{r}": settings.search.trials for r in range(settings.search.rounds)},
+    **{f"rung-{k}": r["trials"] for k, r in enumerate(settings.search.rungs) if k},
+}
+TRIALS = [(phase, t) for phase, trials in PHASES.items() for t in range(trials)]
 
 # Jobs of a run parse this file again; only the run that a person started announces its data.
 if not workflow.remote_exec and not workflow.subprocess_exec:
@@ -42,7 +47,10 @@ wildcard_constraints:
     variant="|".join(VARIANTS),
     seed=r"\d+",
     split="train|valid|test|unlabelled",
+    phase=r"(round|rung)-\d+",
     round=r"\d+",
+    rung=r"[1-9]\d*",
+    run=r"[0-9a-f]{32}",
     trial=r"\d+",
     partition=r"[A-Za-z0-9_]+",
 
@@ -55,8 +63,12 @@ include: "workflow/rules/reproducibility.smk"
 include: "workflow/rules/aggregate.smk"
 include: "workflow/rules/dynamics.smk"
 include: "workflow/rules/tune.smk"
+include: "workflow/rules/champion.smk"
+include: "workflow/rules/deployment.smk"
 include: "workflow/rules/slice.smk"
 include: "workflow/rules/benchmark.smk"
+include: "workflow/rules/track.smk"
+include: "workflow/rules/reproduce.smk"
 include: "workflow/rules/report.smk"
 
 

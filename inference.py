@@ -1,7 +1,9 @@
 """Classify patches with a trained checkpoint: `python inference.py weights.pt image-or-folder-or-h5 …`.
 
 Prints a CSV row a patch: source, row (of an .h5 file), x, y (of a 96-pixel tile in a larger image), probability of
-tumour in the centre, decision at the threshold stored beside the weights. Needs torch, numpy, pillow and h5py only.
+tumour in the centre, decision at the threshold stored beside the weights. Compares the patches with those that the
+threshold was chosen on (guard.json beside the weights) and says on stderr where they differ more than by chance.
+Exit code 1: bad input; 3: --guard refuse and the patches differ. Needs torch, numpy, pillow and h5py only.
 """
 
 import argparse
@@ -18,13 +20,16 @@ from PIL import Image, UnidentifiedImageError
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "workflow" / "scripts"))
 
-from pcam.checkpoint import load_checkpoint, predict_logits
+from pcam.checkpoint import load_checkpoint, predict_logits, probabilities
 from pcam.files import InputError
+from pcam.guard import Guard, measure_patches, read_guard
 from pcam.hdf5 import PatchReader, convert_lossless
 from pcam.preprocess import normalise
 
 SIZE = 96
 BATCH = 64
+GUARD = "guard.json"  # beside the weights
+REFUSED = 3  # exit code
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
 
 
@@ -81,40 +86,100 @@ def patches_of(path: Path) -> Iterator[Patch]:
         yield from image_patches(path)
 
 
-def classify(weights: str, paths: list[str]) -> Iterator[tuple[Patch, float, int]]:
-    """Patch, probability and decision 0/1, streamed in batches.
+class Watch:
+    """Collects what the guard must know of the patches that pass by: eight numbers and a name each."""
 
-    Raises: InputError when the checkpoint or an input is missing, damaged or foreign.
+    def __init__(self, guard: Guard) -> None:
+        self.guard = guard
+        self.properties: list[np.ndarray] = []
+        self.names: list[str] = []
+
+    def see(self, batch: list[Patch]) -> None:
+        self.properties.append(measure_patches(np.stack([patch.pixels for patch in batch])))
+        self.names += [
+            f"{patch.source} ({f'x {patch.x}, y {patch.y}' if patch.row is None else f'row {patch.row}'})"
+            for patch in batch
+        ]
+
+    def findings(self) -> tuple[str | None, str | None]:
+        """What speaks against the patches as a set, and what is worth a note about single ones; None: nothing."""
+        if not self.properties:
+            return None, None
+        verdict = self.guard.check(np.concatenate(self.properties))
+        note = None
+        if verdict.strange:
+            note = (
+                f"{len(verdict.strange)} of {verdict.n:,} patches are unlike any validation patch, "
+                f"the first is {self.names[verdict.strange[0]]}"
+            )
+        return verdict.sentence() if verdict.warns else None, note
+
+
+def classify(
+    weights: str, paths: list[str], *, guarded: bool = False
+) -> tuple[Iterator[tuple[Patch, float, int]], Watch | None]:
+    """Patch, probability and decision 0/1, streamed in batches; and the watch that has seen them when they have ended.
+
+    Raises: InputError when the checkpoint, its guard or an input is missing, damaged or foreign.
     """
     model, preprocessing, sidecar = load_checkpoint(weights)
     threshold = sidecar["threshold"]
     if threshold is None:
         raise InputError(f"{weights}: no threshold was chosen for it; use results/champion/weights.pt")
+    watch = Watch(read_guard(Path(weights).with_name(GUARD), sidecar)) if guarded else None
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
-    patches = (patch for path in paths for patch in patches_of(Path(path)))
-    while batch := list(islice(patches, BATCH)):
-        pixels = torch.from_numpy(np.stack([patch.pixels for patch in batch])).to(device)
-        logits = predict_logits(model, normalise(pixels, preprocessing)).cpu().double()
-        for patch, probability in zip(batch, torch.sigmoid(logits).tolist(), strict=True):
-            yield patch, probability, int(probability >= threshold)
+
+    def results() -> Iterator[tuple[Patch, float, int]]:
+        patches = (patch for path in paths for patch in patches_of(Path(path)))
+        while batch := list(islice(patches, BATCH)):
+            if watch is not None:
+                watch.see(batch)
+            pixels = torch.from_numpy(np.stack([patch.pixels for patch in batch])).to(device)
+            logits = predict_logits(model, normalise(pixels, preprocessing)).cpu().numpy()
+            for patch, probability in zip(batch, probabilities(logits, sidecar).tolist(), strict=True):
+                yield patch, probability, int(probability >= threshold)
+
+    return results(), watch
 
 
-def main() -> None:
+def main() -> int:
+    """Exit code 0, or 3 where the guard refuses."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", help="weights.pt; its weights.json must lie beside it")
     parser.add_argument("inputs", nargs="+", help="image, folder of images, or .h5 file")
+    parser.add_argument(
+        "--guard",
+        choices=("warn", "refuse", "off"),
+        default="warn",
+        help="patches unlike validation patches: warn on stderr (the default), print nothing and end with 3, or off",
+    )
     arguments = parser.parse_args()
+    guarded = arguments.guard != "off"
+    if arguments.guard == "warn" and not Path(arguments.weights).with_name(GUARD).exists():
+        guarded = False
     writer = csv.writer(sys.stdout, lineterminator="\n")
     try:
-        results = classify(arguments.weights, arguments.inputs)
+        results, watch = classify(arguments.weights, arguments.inputs, guarded=guarded)
+        if arguments.guard == "refuse":
+            results = iter(list(results))  # the guard speaks last, and until then nothing may be printed
+            if watch is not None and (finding := watch.findings()[0]):
+                print(f"refused: {finding}; --guard warn prints the answers all the same", file=sys.stderr)
+                return REFUSED
         for index, (patch, probability, decision) in enumerate(results):
             if index == 0:
                 writer.writerow(("source", "row", "x", "y", "probability", "decision"))
             writer.writerow((patch.source, patch.row, patch.x, patch.y, f"{probability:.6f}", decision))
     except InputError as error:
         sys.exit(f"error: {error}")
+    if watch is not None:
+        for kind, finding in zip(("warning", "note"), watch.findings(), strict=True):
+            if finding:
+                print(f"{kind}: {finding}", file=sys.stderr)
+    elif arguments.guard == "warn":
+        print(f"note: no {GUARD} beside {arguments.weights}, so the patches were compared with none", file=sys.stderr)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -13,7 +13,9 @@ needs only what differs. An unknown key, a wrong type or a value out of bounds s
 This page is rendered from `workflow/schemas/config.schema.yaml` by `make config-readme`.
 
 `variants` names training recipes, each as its difference from `train`; `baseline` must exist. `search.space` names
-settings of `train` with `{type: float | int, low, high, log, step}` or `{type: categorical, choices}`.
+settings of `train` with `{type: float | int, low, high, log, step}` or `{type: categorical, choices}`; with
+`when: {model: [resnet]}` beside them a setting is searched only in trials whose `model` is one of those listed, and
+keeps the value of `train` in the others.
 
 | key | default | allowed | meaning |
 |---|---|---|---|

@@ -1,7 +1,7 @@
-"""Seeds are summarised and never mixed up, baselines see no test, and the tracker holds every run once."""
+"""Seeds are summarised and never mixed up, differences are paired, and baselines see no test."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,13 @@ from score_baselines import score_baselines
 
 from pcam.colour import BINS, colour_histograms
 from pcam.files import InputError, write_csv, write_json
+from pcam.intervals import estimate_metrics, read_groups
 from pcam.metrics import best_threshold, roc_auc, roc_auc_error, score
+from pcam.settings import EvaluationSettings, ThresholdSettings
 
 BETA = 2.0
+RULE = ThresholdSettings(rule="f_beta", beta=BETA, sensitivity=0.9, missed_cost=10.0)
+RULES = EvaluationSettings(level=0.95, resamples=60, least_groups=12, ece_bins=5, seed=0, coverage_draws=10)
 LABELS = {"valid": np.array([0, 1] * 20), "test": np.array([0, 0, 1] * 15)}
 PROVENANCE = {"rule": "a_test", "commit": None, "dirty": None, "code": "c0de", "device": "a CPU", "python": "3"}
 RECIPE = {"model": "resnet", "learning_rate": 0.003}
@@ -44,6 +48,13 @@ def write_run(folder: Path, variant: str, seed: int, **changes: object) -> None:
         write_csv(folder / f"{split}.csv", ("row", "label", "logit", "probability"), rows)
 
 
+def write_rows(path: Path, labels: np.ndarray) -> str:
+    """A split table: every three rows make a slide."""
+    rows = [(row, int(label), f"slide-{row // 3}", "") for row, label in enumerate(labels)]
+    write_csv(path, ("row", "label", "slide", "group"), rows)
+    return str(path)
+
+
 @dataclass
 class Runs:
     """Folders of every variant and seed, and how aggregate_seeds is called on them."""
@@ -51,6 +62,7 @@ class Runs:
     root: Path
     variants: list[str]
     seeds: list[int]
+    tables: dict[str, str]
 
     def folder(self, variant: str, seed: int) -> Path:
         return self.root / variant / f"seed-{seed}"
@@ -58,15 +70,17 @@ class Runs:
     def paths(self, name: str) -> list[str]:
         return [str(self.folder(variant, seed) / name) for variant in self.variants for seed in self.seeds]
 
-    def aggregate(self) -> dict:
+    def aggregate(self, rule: ThresholdSettings = RULE) -> dict:
         out = self.root / "seeds.json"
         aggregate_seeds(
             self.paths("weights.json"),
             {split: self.paths(f"{split}.csv") for split in LABELS},
+            self.tables,
             str(out),
             variants=self.variants,
             seeds=self.seeds,
-            beta=BETA,
+            threshold=rule,
+            rules=RULES,
             provenance=PROVENANCE,
         )
         return json.loads(out.read_text())
@@ -75,7 +89,9 @@ class Runs:
 @pytest.fixture
 def make_runs(tmp_path):
     def make(variants=("baseline", "mlp"), seeds=(7, 0, 2), **changes) -> Runs:
-        runs = Runs(tmp_path, list(variants), list(seeds))
+        labels = {**LABELS, **changes.get("labels", {})}
+        tables = {split: write_rows(tmp_path / f"{split}_rows.csv", labels[split]) for split in LABELS}
+        runs = Runs(tmp_path, list(variants), list(seeds), tables)
         for variant in variants:
             for seed in seeds:
                 write_run(runs.folder(variant, seed), variant, seed, **changes)
@@ -87,6 +103,57 @@ def make_runs(tmp_path):
 def predictions_of(path: Path) -> tuple[np.ndarray, np.ndarray]:
     table = np.genfromtxt(path, delimiter=",", names=True)
     return table["label"].astype(int), table["probability"]
+
+
+def test_each_seed_keeps_its_estimates_by_slide(make_runs):
+    runs = make_runs()
+    test = runs.aggregate()["mlp"]["test"]
+    threshold = test["threshold"]["values"][1]
+    labels, probabilities = predictions_of(runs.folder("mlp", 0) / "test.csv")
+    groups = read_groups(runs.tables["test"])
+    assert groups.count == 15
+    expected = estimate_metrics(labels, probabilities, threshold, beta=BETA, groups=groups, rules=RULES)
+    for name, estimate in expected.items():
+        assert test[name]["estimates"][1] == estimate.as_document()
+        assert test[name]["values"][1] == estimate.value
+    assert test["roc_auc"]["estimates"][1]["kind"] == "DeLong on the logit scale, by slide"
+    assert test["roc_auc"]["kind"] == "Student, over 3 seeds"
+
+
+def test_differences_are_paired_by_seed_and_may_be_negative(make_runs):
+    document = make_runs().aggregate()
+    assert list(document["differences"]) == ["mlp"]
+    for split in LABELS:
+        for name in ("roc_auc", "log_loss", "threshold"):
+            mlp, baseline = (np.array(document[variant][split][name]["values"]) for variant in ("mlp", "baseline"))
+            told = document["differences"]["mlp"][split][name]
+            assert told["values"] == pytest.approx(mlp - baseline)
+            assert told["mean"] == pytest.approx(np.mean(mlp - baseline))
+            half = 4.30265 * np.std(mlp - baseline, ddof=1) / 3**0.5
+            assert told["interval"] == pytest.approx([told["mean"] - half, told["mean"] + half], rel=1e-4)
+    assert min(told["interval"][0] for told in document["differences"]["mlp"]["test"].values()) < 0
+
+
+def test_an_undefined_metric_has_no_difference(make_runs):
+    differences = make_runs(labels={"test": np.zeros(12, int)}).aggregate()["differences"]["mlp"]["test"]
+    assert differences["roc_auc"]["values"] == [None, None, None]
+    assert differences["roc_auc"]["mean"] is differences["roc_auc"]["interval"] is None
+    assert differences["accuracy"]["mean"] is not None
+
+
+def test_the_threshold_follows_the_rule_of_the_config(make_runs):
+    runs = make_runs()
+    by_rule = {rule: runs.aggregate(replace(RULE, rule=rule)) for rule in ("f_beta", "sensitivity", "cost")}
+    thresholds = {rule: tuple(found["mlp"]["valid"]["threshold"]["values"]) for rule, found in by_rule.items()}
+    assert len(set(thresholds.values())) == 3
+    assert min(by_rule["sensitivity"]["mlp"]["valid"]["sensitivity"]["values"]) >= 0.9
+
+
+def test_a_table_of_other_rows_is_refused(make_runs):
+    runs = make_runs()
+    write_rows(Path(runs.tables["test"]), LABELS["test"][:-1])
+    with pytest.raises(InputError, match=r"test\.csv: its rows are not those of .*test_rows\.csv"):
+        runs.aggregate()
 
 
 def test_values_stand_in_the_order_of_the_seeds(make_runs):
@@ -190,8 +257,9 @@ def test_valid_with_one_class_gives_no_threshold(make_runs):
 
 
 def test_a_variant_named_like_another_key_is_refused(make_runs):
-    with pytest.raises(InputError, match=r"variants\.seeds"):
-        make_runs(variants=("baseline", "seeds")).aggregate()
+    for taken in ("seeds", "differences"):
+        with pytest.raises(InputError, match=rf"variants\.{taken}"):
+            make_runs(variants=("baseline", taken)).aggregate()
 
 
 # --- baselines -------------------------------------------------------------------------------------------------------
@@ -218,13 +286,13 @@ def splits(tmp_path):
 
 def fit(splits, out: Path) -> dict:
     stores, tables = ({split: paths[split] for split in ("train", "valid")} for paths in splits)
-    fit_baselines(stores, tables, str(out), beta=BETA, provenance=PROVENANCE)
+    fit_baselines(stores, tables, str(out), rule=RULE, provenance=PROVENANCE)
     return json.loads(out.read_text())
 
 
 def scored_baselines(splits, weights: Path, out: Path) -> dict:
     stores, tables = ({split: paths[split] for split in ("valid", "test")} for paths in splits)
-    score_baselines(str(weights), stores, tables, str(out), beta=BETA, provenance=PROVENANCE)
+    score_baselines(str(weights), stores, tables, str(out), beta=BETA, rules=RULES, provenance=PROVENANCE)
     return json.loads(out.read_text())
 
 
@@ -271,6 +339,22 @@ def test_constant_answers_score_what_they_must(splits, tmp_path):
             assert (of["roc_auc"], of["pr_auc"]) == (0.5, pytest.approx(labels.mean()))
             assert of["brier"] is of["log_loss"] is of["threshold"] is None
             assert (of["n"], of["positives"]) == (len(labels), labels.sum())
+            assert of["estimates"]["brier"]["note"] == "a constant answer states no probability"
+            assert of["estimates"]["ece"].get("null_high") is None
+
+
+def test_every_baseline_has_intervals(splits, tmp_path):
+    fit(splits, tmp_path / "w.json")
+    scores = scored_baselines(splits, tmp_path / "w.json", tmp_path / "s.json")
+    for name in ("always_tumour", "train_majority", "colour_histogram"):
+        for split in LABELS:
+            of = scores[name][split]
+            for metric, estimate in of["estimates"].items():
+                assert estimate["value"] == of[metric]
+            accuracy = of["estimates"]["accuracy"]
+            assert accuracy["low"] < accuracy["value"] < accuracy["high"]
+    f_beta = scores["always_tumour"]["test"]["estimates"]["f_beta"]
+    assert f_beta["low"] < f_beta["value"] < f_beta["high"]
 
 
 def test_damaged_baseline_weights_are_refused(splits, tmp_path):
@@ -285,135 +369,3 @@ def test_a_store_that_does_not_match_its_table_is_refused(splits, tmp_path):
     np.save(splits[0]["valid"], np.load(splits[0]["valid"])[:-1])
     with pytest.raises(InputError, match="39 patches for the 40 rows"):
         fit(splits, tmp_path / "w.json")
-
-
-# --- tracking --------------------------------------------------------------------------------------------------------
-
-HISTORY = [(1, 0.7, 0.69, 0.6), (2, 0.6, 0.65, float("nan")), (3, 0.5, 0.6, 0.8)]
-
-
-class Tracked:
-    """A finished run's files, how track_runs is called on them, and what stands in the tracker."""
-
-    def __init__(self, runs: Runs) -> None:
-        self.runs = runs
-        runs.aggregate()
-        self.trial = runs.root / "round-0" / "trial-0"
-        write_run(self.trial, "trial", 7)
-        self.champion = runs.root / "champion"
-        write_run(self.champion, "champion", 7)
-        sidecar = json.loads((self.champion / "weights.json").read_text())
-        rule = {"metric": "f_beta", "beta": BETA, "split": "valid", "value_on_valid": 0.8, "n": 40}
-        write_json(self.champion / "weights.json", {**sidecar, "threshold": 0.4, "threshold_rule": rule})
-        for path in [*runs.paths("history.csv"), self.trial / "history.csv"]:
-            write_csv(path, ("epoch", "train_loss", "valid_loss", "valid_roc_auc"), HISTORY)
-
-    def track(self) -> list[dict]:
-        from track_runs import track_runs
-
-        out = self.runs.root / "tracking" / "runs.json"
-        track_runs(
-            str(self.runs.root / "seeds.json"),
-            {"sidecars": self.runs.paths("weights.json"), "histories": self.runs.paths("history.csv")},
-            {"sidecars": [str(self.trial / "weights.json")], "histories": [str(self.trial / "history.csv")]},
-            str(self.champion / "weights.json"),
-            {split: str(self.champion / f"{split}.csv") for split in LABELS},
-            str(out),
-            experiment="pcam",
-            variants=self.runs.variants,
-            seeds=self.runs.seeds,
-            trials=[(0, 0)],
-            provenance=PROVENANCE,
-        )
-        return json.loads(out.read_text())["runs"]
-
-    def client(self):
-        from mlflow.tracking import MlflowClient
-
-        return MlflowClient(tracking_uri=f"sqlite:///{self.runs.root}/tracking/mlflow.db")
-
-    def in_tracker(self) -> list:
-        client = self.client()
-        return list(client.search_runs([client.get_experiment_by_name("pcam").experiment_id]))
-
-
-def test_the_tracker_holds_every_run_once_whatever_happens(make_runs):
-    tracked = Tracked(make_runs(variants=("baseline",), seeds=(7, 0)))
-    first = tracked.track()
-    assert [(run["name"], run["kind"]) for run in first] == [
-        ("baseline/seed-7", "train"),
-        ("baseline/seed-0", "train"),
-        ("round-0/trial-0", "trial"),
-        ("champion", "champion"),
-    ]
-    found = {run.info.run_name: run for run in tracked.in_tracker()}
-    seed_7 = found["baseline/seed-7"]
-    assert seed_7.data.params["learning_rate"] == "0.003"
-    assert (seed_7.data.tags["variant"], seed_7.data.tags["seed"]) == ("baseline", "7")
-    assert seed_7.data.tags["data_digest"] == "d"
-    assert "test_final_f_beta" in seed_7.data.metrics
-    assert (found["round-0/trial-0"].data.tags["round"], found["round-0/trial-0"].data.tags["trial"]) == ("0", "0")
-    assert not any(name.startswith("test_") for name in found["round-0/trial-0"].data.metrics)
-    curve = tracked.client().get_metric_history(seed_7.info.run_id, "valid_roc_auc")
-    assert sorted((metric.step, metric.value) for metric in curve) == [(1, 0.6), (3, 0.8)]
-    artifact = tracked.runs.root / "tracking" / "artifacts" / seed_7.info.run_id / "artifacts" / "weights.json"
-    assert json.loads(artifact.read_text())["seed"] == 7
-
-    assert tracked.track() == first
-    assert {run.info.run_id for run in tracked.in_tracker()} == {run["run_id"] for run in first}
-
-    # A run that changed takes the place of its predecessor; the others stay as they were.
-    write_run(tracked.trial, "trial", 7, learning_rate=0.01)
-    second = tracked.track()
-    assert [a["run_id"] == b["run_id"] for a, b in zip(first, second, strict=True)] == [True, True, False, True]
-    assert {run.info.run_id for run in tracked.in_tracker()} == {run["run_id"] for run in second}
-
-    # Killed before the last tag was written: logged anew, and not twice.
-    tracked.client().delete_tag(second[0]["run_id"], "pcam.digest")
-    third = tracked.track()
-    assert third[0]["run_id"] != second[0]["run_id"]
-    assert {run.info.run_id for run in tracked.in_tracker()} == {run["run_id"] for run in third}
-
-
-def test_a_failed_trial_is_a_failed_run_with_its_reason_and_settings_and_without_scores(make_runs):
-    tracked = Tracked(make_runs(variants=("baseline",), seeds=(7,)))
-    sidecar = json.loads((tracked.trial / "weights.json").read_text())
-    digests = {**sidecar["digests"], "weights": None}
-    failure = {"state": "failed", "reason": "died by SIGKILL", "signal": "SIGKILL", "valid": None, "digests": digests}
-    write_json(tracked.trial / "weights.json", {**sidecar, **failure})
-    write_csv(tracked.trial / "history.csv", ("epoch", "train_loss", "valid_loss", "valid_roc_auc"), [])
-    first = tracked.track()
-    assert [run["status"] for run in first] == ["FINISHED", "FAILED", "FINISHED"]
-    (failed,) = (run for run in tracked.in_tracker() if run.info.run_name == "round-0/trial-0")
-    assert (failed.info.status, failed.data.tags["failure"]) == ("FAILED", "died by SIGKILL")
-    assert failed.data.params["learning_rate"] == "0.003" and failed.data.metrics == {}
-    assert "weights_digest" not in failed.data.tags
-    assert tracked.track() == first
-
-    # Tried again, and finished: the failed run is gone.
-    write_run(tracked.trial, "trial", 7)
-    assert [run["status"] for run in tracked.track()] == ["FINISHED"] * 3
-    assert {run.info.status for run in tracked.in_tracker()} == {"FINISHED"}
-
-
-def test_runs_json_alone_can_be_rebuilt_from_the_database(make_runs):
-    tracked = Tracked(make_runs(variants=("baseline",), seeds=(7,)))
-    first = tracked.track()
-    (tracked.runs.root / "tracking" / "runs.json").unlink()
-    assert tracked.track() == first
-
-
-def test_the_provenance_of_a_run_is_that_of_its_training(make_runs):
-    from track_runs import tags_of
-
-    sidecar = {
-        "digests": {"weights": "w", "data": "d", "settings": "s", "code": "c"},
-        "data_source": "SYNTHETIC SAMPLE",
-        "seed": 1,
-        "provenance": {**PROVENANCE, "commit": "of the threshold"},
-        "trained_by": {**PROVENANCE, "commit": "of the training", "dirty": True},
-    }
-    assert tags_of(sidecar)["commit"] == "of the training"
-    del sidecar["trained_by"], sidecar["provenance"]["commit"]
-    sidecar["provenance"]["commit"] = None
-    assert "commit" not in tags_of(sidecar)

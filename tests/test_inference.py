@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from fit_guard import fit
 from PIL import Image
 
 from pcam.checkpoint import load_checkpoint, save_checkpoint
-from pcam.files import InputError
+from pcam.files import InputError, write_json
+from pcam.guard import measure_patches
 from pcam.hdf5 import write_patches
 from pcam.model import Architecture, build_model
 from pcam.preprocess import normalise
@@ -87,6 +89,67 @@ def test_decisions_follow_the_threshold_in_the_sidecar(tmp_path: Path, weights: 
     sidecar["threshold"] = None
     weights.with_suffix(".json").write_text(json.dumps(sidecar))
     refused(infer(weights, tmp_path / "x.h5"), "no threshold was chosen")
+
+
+def test_the_temperature_in_the_sidecar_divides_the_logit_and_keeps_its_sign(tmp_path: Path, weights: Path) -> None:
+    write_patches(tmp_path / "x.h5", pixels(6))
+    plain = [float(a["probability"]) for a in rows(infer(weights, tmp_path / "x.h5"))]
+    sidecar = weights.with_suffix(".json")
+    sidecar.write_text(json.dumps({**json.loads(sidecar.read_text()), "temperature": 4.0}))
+    tempered = [float(a["probability"]) for a in rows(infer(weights, tmp_path / "x.h5"))]
+    logits = np.log(np.array(plain) / (1 - np.array(plain)))
+    assert tempered == pytest.approx(1 / (1 + np.exp(-logits / 4)), abs=1e-5)
+    assert any(abs(a - b) > 1e-4 for a, b in zip(plain, tempered, strict=True))
+
+
+def test_without_a_guard_a_note_says_so_and_refusing_is_impossible(tmp_path: Path, weights: Path) -> None:
+    write_patches(tmp_path / "x.h5", pixels(2))
+    done = infer(weights, tmp_path / "x.h5")
+    assert rows(done) and done.stderr.startswith("note: no guard.json beside") and done.stderr.count("\n") == 1
+    assert infer(weights, tmp_path / "x.h5", "--guard", "off").stderr == ""
+    refused(infer(weights, tmp_path / "x.h5", "--guard", "refuse"), "guard.json: no such file")
+
+
+@pytest.fixture
+def guarded(tmp_path: Path, weights: Path) -> Path:
+    """The checkpoint with a guard of 64 patches of noise; x.h5 holds ten like them, dark.h5 the same in dark."""
+    properties = measure_patches(pixels(64))
+    guard = fit(properties, np.arange(64), false_alarm_rate=0.001, seed=0)
+    sidecar = json.loads(weights.with_suffix(".json").read_text())
+    bound = {"weights": sidecar["digests"]["weights"], "preprocessing": sidecar["preprocessing"]}
+    write_json(tmp_path / "guard.json", {**guard.as_document(), **bound})
+    sound = np.random.default_rng(2).integers(0, 256, (10, 96, 96, 3), dtype=np.uint8)
+    write_patches(tmp_path / "x.h5", sound)
+    write_patches(tmp_path / "dark.h5", sound // 2)
+    return weights
+
+
+def test_the_guard_is_silent_on_sound_patches_and_warns_of_others(tmp_path: Path, guarded: Path) -> None:
+    for mode in ("warn", "refuse"):
+        done = infer(guarded, tmp_path / "x.h5", "--guard", mode)
+        assert len(rows(done)) == 10 and done.stderr == ""
+    done = infer(guarded, tmp_path / "dark.h5")
+    assert len(rows(done)) == 10  # answered all the same
+    warning, note = done.stderr.splitlines()
+    assert warning.startswith("warning: ") and "validation patches: mean distance" in warning
+    assert note.startswith("note: 10 of 10 patches") and f"{tmp_path / 'dark.h5'} (row 0)" in note
+    assert infer(guarded, tmp_path / "dark.h5", "--guard", "off").stderr == ""
+
+
+def test_refusing_prints_no_row_and_ends_with_three(tmp_path: Path, guarded: Path) -> None:
+    done = infer(guarded, tmp_path / "x.h5", tmp_path / "dark.h5", "--guard", "refuse")
+    assert done.returncode == 3 and done.stdout == ""
+    assert done.stderr.startswith("refused: ") and done.stderr.count("\n") == 1
+
+
+def test_a_guard_of_other_weights_or_statistics_is_an_error(tmp_path: Path, guarded: Path) -> None:
+    document = json.loads((tmp_path / "guard.json").read_text())
+    write_json(tmp_path / "guard.json", {**document, "weights": "0"})
+    refused(infer(guarded, tmp_path / "x.h5"), "belongs to other weights")
+    write_json(tmp_path / "guard.json", document)
+    sidecar = json.loads(guarded.with_suffix(".json").read_text())
+    guarded.with_suffix(".json").write_text(json.dumps({**sidecar, "preprocessing": {"mean": [0] * 3, "std": [1] * 3}}))
+    refused(infer(guarded, tmp_path / "x.h5"), "restore the sidecar")
 
 
 def test_a_larger_image_is_read_tile_by_tile(tmp_path: Path, weights: Path) -> None:

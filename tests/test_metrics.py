@@ -7,7 +7,11 @@ import pytest
 
 from pcam.metrics import (
     best_threshold,
+    calibration_bins,
+    expected_calibration_error,
     f_beta,
+    pr_auc,
+    pr_auc_influence,
     roc_auc,
     roc_auc_error,
     roc_auc_interval,
@@ -120,6 +124,7 @@ def test_score_gives_known_values():
     assert scores["brier"] == pytest.approx((0.01 + 0.25 + 0.64 + 0.36 + 0.01) / 5)
     assert scores["log_loss"] == pytest.approx(-np.log([0.9, 0.5, 0.2, 0.4, 0.9]).mean())
     assert scores["roc_auc"] == pytest.approx(4 / 6)
+    assert scores["precision"] == pytest.approx(2 / 3)
 
 
 def test_score_names_what_one_class_leaves_undefined():
@@ -127,6 +132,8 @@ def test_score_names_what_one_class_leaves_undefined():
     undefined = {name for name, value in negatives.items() if value is None}
     assert undefined == {"roc_auc", "pr_auc", "f_beta", "balanced_accuracy", "sensitivity"}
     assert negatives["specificity"] == 0.75
+    assert negatives["precision"] == 0.0
+    assert score(np.array([0, 1]), np.array([0.1, 0.2]), 0.5, 2.0)["precision"] is None
     positives = score(np.ones(4, int), np.array([0.1, 0.2, 0.6, 0.3]), 0.5, 2.0)
     assert {name for name, value in positives.items() if value is None} == {
         "roc_auc", "pr_auc", "balanced_accuracy", "specificity",
@@ -155,3 +162,43 @@ def test_of_equal_thresholds_the_highest_wins_and_it_lies_between_two_probabilit
 def test_a_threshold_needs_both_classes():
     with pytest.raises(ValueError, match="both classes"):
         best_threshold(np.ones(3, int), np.array([0.1, 0.2, 0.3]), 2.0)
+
+
+def weighted_average_precision(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> float:
+    """Average precision by its definition, each patch as often as its weight says."""
+    precision = [np.sum((weights * labels)[scores >= cut]) / np.sum(weights[scores >= cut]) for cut in scores]
+    return float(np.sum(weights * labels * precision) / np.sum(weights * labels))
+
+
+def test_pr_auc_influence_is_its_derivative_by_the_weight_of_a_patch():
+    rng = np.random.default_rng(5)
+    labels = rng.integers(0, 2, 30)
+    scores = np.round(rng.normal(labels, 1.0), 1)  # rounding makes ties
+    even, step = np.ones(30), 1e-5
+    assert weighted_average_precision(labels, scores, even) == pytest.approx(pr_auc(labels, scores))
+    by_steps = [
+        (
+            weighted_average_precision(labels, scores, even + step * one)
+            - weighted_average_precision(labels, scores, even - step * one)
+        )
+        / (2 * step)
+        for one in np.eye(30)
+    ]
+    assert pr_auc_influence(labels, scores) == pytest.approx(np.array(by_steps), abs=1e-8)
+    assert pr_auc_influence(np.zeros(5, int), scores[:5]) is None
+
+
+def test_calibration_bins_hold_equal_counts_and_keep_ties_together():
+    spread = np.random.default_rng(6).permutation(np.linspace(0, 1, 50))
+    assert np.bincount(calibration_bins(spread, 5)).tolist() == [10] * 5
+    tied = calibration_bins(np.array([0.1, 0.1, 0.1, 0.9]), 4)
+    assert tied.tolist() == [0, 0, 0, 3]
+
+
+def test_ece_is_the_mean_gap_of_the_bins():
+    probabilities = np.array([0.1, 0.2, 0.7, 0.8])
+    # First bin: 0.15 against 1/2; second bin: 0.75 against 1.
+    assert expected_calibration_error(np.array([0, 1, 1, 1]), probabilities, 2) == pytest.approx((0.35 + 0.25) / 2)
+    # Of patches that all have one probability, the order in the file makes no bins.
+    labels = np.repeat([0, 1], 50)
+    assert expected_calibration_error(labels, np.full(100, 0.5), 10) == pytest.approx(0.0)

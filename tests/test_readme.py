@@ -1,5 +1,6 @@
 """The README is a contract: each of its commands is run here, in a copy of the project whose sample is tiny."""
 
+import json
 import os
 import re
 import shutil
@@ -52,6 +53,9 @@ def run(project: Path, command: str) -> subprocess.CompletedProcess[str]:
         for path in sample.glob("*.*"):
             if path.name.startswith("camelyon"):
                 shutil.copy(path, project / "files" / path.name)
+    if "run=ID" in command:
+        runs = json.loads((project / "results" / "tracking" / "runs.json").read_text())["runs"]
+        command = command.replace("run=ID", f"run={next(run['run_id'] for run in runs if run['kind'] == 'train')}")
     if "profiles/slurm" in command:
         command = command.replace("path/to/the/files", str(project / "files")) + " --dry-run"
     environment = {**os.environ, "NO_COLOR": "1", "TERM": "dumb"}

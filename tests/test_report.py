@@ -5,15 +5,14 @@ import json
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 from audit_evidence import audit_evidence
 from build_report import build_report, html_of_markdown
 from check_submission import ITEMS, check_members
 from dynamics_evidence import dynamics_evidence
-from plot_evaluation import plot_evaluation
 from plot_patches import groups_of, spread
+from results_evidence import over_seeds, results_evidence
 from show_errors import wrong_answers
 from write_journal import write_journal
 
@@ -101,7 +100,7 @@ PROVENANCE = {
     "python": "3.11",
 }
 CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
-RUNS = [("baseline", 0), ("baseline", 1)]
+RUNS = [("baseline", 0), ("baseline", 1), ("tuned", 0), ("tuned", 1)]
 PICTURES = (
     "shift",
     "leakage",
@@ -110,15 +109,18 @@ PICTURES = (
     "audit_score",
     "determinism",
     "training-baseline",
+    "training-tuned",
     "spikes",
     "schedules",
     "evaluation",
     "search",
+    "search-parallel",
+    "deployment",
     "errors",
     "slices",
     "throughput",
 )
-PLANNED = ("reproduce", "bottleneck", "bundle")
+PLANNED = ("bottleneck", "bundle")
 CUTS = {
     "determinism": {"path": "workflow/scripts/pcam/determinism.py", "name": "fix_device"},
     "seeds": {"path": "workflow/scripts/pcam/determinism.py", "name": "seed_everything"},
@@ -134,36 +136,15 @@ PIXEL = bytes.fromhex(
 )  # fmt: skip
 
 
-def over_seeds(mean: float, n: int = 2) -> dict:
-    alone = (
-        {"sd": "undefined (n = 1)", "interval": "undefined (n = 1)"}
-        if n == 1
-        else {"sd": 0.011, "interval": [mean - 0.05, mean + 0.05]}
-    )
-    return {"mean": mean, "values": [mean] * n, "n": n, "standard_errors": [0.021] * n, **alone}
-
-
 def results() -> dict:
     """One small result of every kind, each number its own."""
-    metrics = ("roc_auc", "pr_auc", "f_beta", "sensitivity", "specificity", "brier")
-    scores = {metric: over_seeds(0.901 + i / 1000) for i, metric in enumerate(metrics)}
-    constant = {
-        "roc_auc": 0.5,
-        "pr_auc": 0.411,
-        "f_beta": 0.777,
-        "sensitivity": 1.0,
-        "specificity": 0.0,
-        "brier": None,
-        "n": 41,
-        "positives": 17,
-    }
     test = {"file": "test", "n": 41, "positives": 17, "slides": 0, "groups": 2}
     gap_end = {"value": "q1", "n": 31, "positives": 11, "estimate": 0.654, "interval": [0.5, 0.8]}
     point = {"partition": "local", "node": "x", "device": "a CPU", "precision": "fp32", "job_id": "local"}
-    chosen = {"name": "round-0/trial-1", "weights": "w.pt", "value": 0.9321}
     return {
         **audit_evidence(),
         **dynamics_evidence(),
+        **results_evidence(),
         "patches": [
             ("split", "row", "label", "keep", "defects"),
             ("train", 0, 1, 1, ""),
@@ -229,38 +210,6 @@ def results() -> dict:
             **{cause: {"digest": f"feed1{i}"} for i, cause in enumerate(("data", "config", "code"))},
         },
         "normalisation": {"mean": [0.61, 0.62, 0.63], "std": [0.2, 0.2, 0.2], "n": 77},
-        "seeds": {"baseline": {"test": copy.deepcopy(scores), "valid": scores}, "seeds": [0, 1], "beta": 2.0},
-        "baselines": {
-            "always_tumour": {"test": constant},
-            "colour_histogram": {"test": {**constant, "roc_auc": 0.712}},
-        },
-        "runs": {
-            "experiment": "pcam",
-            "runs": [
-                {
-                    "name": "baseline/seed-0",
-                    "kind": "train",
-                    "metrics": 59,
-                    "tags": {"seed": "0", "commit": "fedcba98", "weights_digest": "beef"},
-                }
-            ],
-        },
-        "trials": [
-            ("round", "trial", "state", "value", "epochs", "learning_rate"),
-            (0, 1, "COMPLETE", 0.9321, 3, 0.004),
-        ],
-        "selection": {
-            "metric": "roc_auc",
-            "chosen": chosen,
-            "candidates": [chosen, {"name": "baseline/seed-0", "weights": "b.pt", "value": 0.9123}],
-        },
-        "champion": {
-            "threshold": 0.375,
-            "threshold_rule": {"value_on_valid": 0.876, "n": 43},
-            "digests": {"weights": "abc123"},
-            "seed": 0,
-            "settings": {"width": 16, "dropout": 0.25},
-        },
         **{
             f"champion_{split}": [
                 ("row", "label", "logit", "probability"),
@@ -320,14 +269,14 @@ def results() -> dict:
             "open": 5,
         },
         **{
-            f"steps baseline {seed}": [
+            f"steps {variant} {seed}": [
                 ("step", "epoch", "loss", "learning_rate", "grad_norm"),
                 (0, 1, 0.7, 0.001, 1.5),
                 (1, 1, 0.6, 0.002, 4.5),
             ]
-            for _, seed in RUNS
+            for variant, seed in RUNS
         },
-        **{f"history baseline {seed}": [("epoch", "train_loss"), (1, 0.65)] for _, seed in RUNS},
+        **{f"history {variant} {seed}": [("epoch", "train_loss"), (1, 0.65)] for variant, seed in RUNS},
     }
 
 
@@ -355,13 +304,16 @@ class Run:
                 write_csv(self.sources[name].path, value[0], value[1:])
             else:
                 write_json(self.sources[name].path, {**value, "provenance": PROVENANCE})
-        for name in PICTURES if self.content else ():
+        for name in PICTURES if len(self.content) > 1 else ():
             (self.folder / "assets").mkdir(exist_ok=True)
             Path(self.sources[f"picture {name}"].path).write_bytes(PIXEL)
             write_text(self.sources[f"caption {name}"].path, f"What {name} shows.\n")
 
     def journal(self) -> str:
         self.write()
+        return self.render()
+
+    def render(self) -> str:
         self.config["data"]["source"] = "sample" if self.label == "SYNTHETIC SAMPLE" else "directory"
         path = self.folder / "journal.md"
         write_journal(
@@ -431,7 +383,19 @@ def paths_of_numbers(value: object, at: tuple = ()) -> list[tuple]:
 SHOWN = [
     ("seeds", "baseline", "test", "roc_auc", "mean"), ("seeds", "baseline", "test", "f_beta", "mean"),
     ("seeds", "baseline", "test", "pr_auc", "sd"), ("seeds", "baseline", "test", "brier", "interval", 0),
-    ("baselines", "always_tumour", "test", "f_beta"), ("baselines", "colour_histogram", "test", "roc_auc"),
+    ("seeds", "tuned", "valid", "precision", "mean"), ("seeds", "baseline", "test", "f_beta", "values", 1),
+    ("seeds", "differences", "tuned", "test", "roc_auc", "mean"),
+    ("baselines", "always_tumour", "test", "f_beta"), ("baselines", "colour_histogram", "test", "estimates", "roc_auc", "value"),
+    ("baselines", "train_majority", "test", "estimates", "pr_auc", "low"),
+    ("evaluation", "test", "metrics", "roc_auc", "value"), ("evaluation", "valid", "metrics", "log_loss", "high"),
+    ("evaluation", "test", "metrics", "ece", "null_high"), ("evaluation", "test", "confusion", "missed"),
+    ("evaluation", "test", "per_1000", "missed", "value"), ("evaluation", "calibration", "test", "after", "ece"),
+    ("coverage", "cases", 0, "covered"), ("coverage", "draws"), ("prior_effect", "priors", "train", "prior"),
+    ("prior_effect", "priors", "test", "threshold"), ("prior_effect", "priors", "valid", "on_test", "f_beta"),
+    ("recipe", "chosen", "value"), ("recipe", "importance", "width"), ("selection", "candidates", 1, "values", 0),
+    ("champion", "temperature"), ("champion", "threshold_rule", "interval", 1), ("stress", "n"),
+    ("stress", "issues", 0, "points", 2, "flipped"), ("stress", "issues", 0, "points", 2, "roc_auc", "low"),
+    ("runs", "logged", "values"), ("runs", "registered", "version"),
     ("storage", "files", 0, "bytes_on_disk"), ("storage", "files", 0, "factor"),
     ("storage", "files", 0, "bytes_data"), ("storage", "files", 0, "bytes_structure"),
     ("storage", "files", 0, "bytes_expected"), ("storage", "files", 0, "saving_as_uint8"),
@@ -474,16 +438,22 @@ SHOWN = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("path", SHOWN, ids=lambda path: ".".join(map(str, path)))
-def test_a_changed_result_changes_the_journal(run: Run, path: tuple) -> None:
-    before = run.journal()
-    at = run.content
-    for key in path[:-1]:
-        if isinstance(at[key], tuple):
-            at[key] = list(at[key])
-        at = at[key]
-    at[path[-1]] = at[path[-1]] * 1.5 if isinstance(at[path[-1]], float) else at[path[-1]] + 1
-    assert run.journal() != before
+def test_a_changed_result_changes_the_journal(run: Run) -> None:
+    before, whole, unseen = run.journal(), run.content, []
+    for path in SHOWN:
+        run.content = {path[0]: copy.deepcopy(whole[path[0]])}
+        at = run.content
+        for key in path[:-1]:
+            if isinstance(at[key], tuple):
+                at[key] = list(at[key])
+            at = at[key]
+        at[path[-1]] = at[path[-1]] * 1.5 if isinstance(at[path[-1]], float) else at[path[-1]] + 1
+        run.write()
+        if run.render() == before:
+            unseen.append(path)
+        run.content = {path[0]: whole[path[0]]}
+        run.write()
+    assert unseen == []
 
 
 def test_the_sample_says_so_in_journal_and_on_the_first_screen_and_real_data_do_not(run: Run) -> None:
@@ -508,15 +478,16 @@ def test_a_lead_within_the_interval_over_seeds_is_no_lead(run: Run) -> None:
 
 def test_one_seed_reads_undefined(run: Run) -> None:
     run.content["seeds"]["seeds"] = [0]
-    for split in ("valid", "test"):
-        run.content["seeds"]["baseline"][split] = {
-            m: over_seeds(0.9, 1) for m in run.content["seeds"]["baseline"][split]
-        }
+    seeds = run.content["seeds"]
+    for of_split in (seeds["baseline"], seeds["tuned"], seeds["differences"]["tuned"]):
+        for split in ("valid", "test"):
+            of_split[split] = {metric: over_seeds(0.9, 1) for metric in of_split[split]}
     text = run.journal()
     assert "undefined (n = 1)" in text
     assert "±" not in text.partition("Question 5: Part 1")[2].partition("3. **Logging")[0].replace(
-        "Mean ± standard", ""
+        "mean ± standard", ""
     )
+    assert "paired by seed" not in text
 
 
 def test_a_carved_test_split_is_declared_at_the_top_and_where_it_counts(run: Run) -> None:
@@ -550,6 +521,33 @@ def test_what_this_version_does_not_measure_is_said_with_the_rule_that_is_meant_
     for name in PLANNED:
         assert f"planned-{name}.json (rule measure\\_{name})" in text or f"(rule measure_{name})" in text
     assert text.count("**Not measured in this run.**") == len(PLANNED)
+    assert "no logged run had been rebuilt when this journal was written" in text
+
+
+def test_a_reproduction_shows_its_verdict(run: Run) -> None:
+    name = "reproduction 0123456789abcdef0123456789abcdef"
+    run.sources[name] = Source(str(run.folder / "verdict.json"), "reproduce_run")
+    run.content[name] = {
+        "run_id": "0123456789abcdef0123456789abcdef",
+        "name": "baseline/seed-0",
+        "same_bits": False,
+        "verdict": "other bits in weights; the first difference is versions (torch: 2.13.0 here, 2.12.0 there)",
+    }
+    answer = run.journal().partition("6. **Reproduction")[2].partition("7. **Deployment")[0]
+    assert "the first difference is versions (torch: 2.13.0 here, 2.12.0 there)" in answer
+    assert "no logged run had been rebuilt" not in answer
+
+
+def test_a_search_that_found_nothing_says_why(run: Run) -> None:
+    run.content["recipe"] |= {"chosen": None, "reason": "no trial finished", "importance": None}
+    answer = run.journal().partition("Hyperparameter Optimization")[2].partition("## Question 6")[0]
+    assert "The search chose nothing: no trial finished." in answer
+    assert "round-0/trial-0 (the loss is nan)" in answer
+
+
+def test_an_interval_that_rests_on_too_few_slides_says_so(run: Run) -> None:
+    run.content["evaluation"]["test"]["metrics"]["f_beta"]["note"] = "too few slides (7)"
+    assert "too few slides (7)" in run.journal()
 
 
 def test_the_first_question_is_answered_by_the_twin_run_and_the_audit_of_determinism(run: Run) -> None:
@@ -648,23 +646,6 @@ def test_a_picture_has_the_same_bytes_each_time_and_none_when_drawing_fails(tmp_
     with pytest.raises(ZeroDivisionError), drawing(tmp_path / "c.png", "x", 3, 2):
         _ = 1 / 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png"]
-
-
-def test_the_evaluation_caption_states_the_verdict(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    labels = np.repeat([0, 1], 40)
-    rows = [
-        (i, int(y), 0.0, float(p))
-        for i, (y, p) in enumerate(zip(labels, 0.5 * labels + 0.5 * rng.random(80), strict=True))
-    ]
-    write_csv(tmp_path / "test.csv", ("row", "label", "logit", "probability"), rows)
-    for threshold, verdict in ((0.45, "is above"), (0.95, "is not above")):
-        write_json(tmp_path / "w.json", {"threshold": threshold})
-        paths = [str(tmp_path / name) for name in ("test.csv", "w.json", "e.png", "e.txt")]
-        plot_evaluation(paths[0], paths[1], {"0": paths[0]}, *paths[2:], beta=2.0, label="SYNTHETIC SAMPLE")
-        caption = (tmp_path / "e.txt").read_text()
-        assert verdict in caption
-        assert caption.endswith("Data: SYNTHETIC SAMPLE.\n")
 
 
 def test_errors_come_most_confident_first_and_examples_from_the_whole_split() -> None:

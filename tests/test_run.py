@@ -73,7 +73,9 @@ def test_the_whole_run_makes_every_contract_and_a_second_one_has_nothing_to_do(f
         "audit/checksums.json", "audit/storage.json", "audit/leakage.json", "audit/poison.json", "audit/patches.csv",
         "audit/verdicts.json", "audit/gate.json", "splits/train.csv", "train/baseline/seed-0/weights.pt",
         "train/baseline/seed-0/history.csv", "train/mlp/seed-0/steps.csv", "predict/baseline/seed-0/test.csv",
-        "aggregate/seeds.json", "search/round-1/trial-1/weights.json", "champion/weights.pt", "champion/weights.json",
+        "aggregate/seeds.json", "aggregate/coverage.json", "search/round-1/trial-1/weights.json",
+        "search/rung-1/trial-0/weights.json", "search/recipe.json", "train/tuned/seed-0/weights.pt",
+        "champion/evaluation.json", "champion/prior_shift.json", "deployment/deployment.json", "champion/weights.pt", "champion/weights.json",
         "slices/slices.csv", "benchmark/throughput.csv", "journal.md", "report.html", "checklist.json",
         "tracking/runs.json", "reproducibility/twin.json", "reproducibility/fingerprint.json",
         "reproducibility/determinism.csv",
@@ -251,7 +253,7 @@ def test_real_tissue_runs_through_and_is_learnt(tmp_path: Path) -> None:
         tmp_path / "mine.yaml",
         folder,
         seeds=[0],
-        search={"rounds": 1, "trials": 1, "epochs": 2},
+        search={"rounds": 1, "trials": 2, "rungs": [{"epochs": 2}, {"epochs": 4, "trials": 1}]},
         benchmark={"images": 32},
     )
     succeeded(snakemake(tmp_path / "work", config=config))
@@ -259,5 +261,7 @@ def test_real_tissue_runs_through_and_is_learnt(tmp_path: Path) -> None:
     seeds = json.loads((results / "aggregate" / "seeds.json").read_text())
     assert seeds["baseline"]["test"]["roc_auc"]["mean"] > 0.85
     assert seeds["baseline"]["test"]["roc_auc"]["standard_errors"][0] < 0.03
+    evaluation = read_json(results / "champion" / "evaluation.json")
+    assert evaluation["test"]["metrics"]["f_beta"]["low"] > evaluation["always_tumour"]["test"]
     assert "SYNTHETIC" not in (results / "report.html").read_text()
     assert read_json(results / "audit" / "gate.json")["open"] is True

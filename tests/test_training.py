@@ -11,14 +11,14 @@ import torch
 
 from pcam import progress, training
 from pcam.batches import LabelledPatches
-from pcam.checkpoint import tensors_digest
+from pcam.checkpoint import probabilities_of, tensors_digest
 from pcam.determinism import epoch_order
 from pcam.files import InputError
 from pcam.preprocess import Preprocessing, augment_d4, normalise
 from pcam.schedules import learning_rate_at
 from pcam.settings import TrainSettings
 from pcam.survival import ResumeState
-from pcam.training import Trained, predict, probabilities_of, train
+from pcam.training import Trained, predict, train
 
 SETTINGS = TrainSettings(
     model="resnet", width=4, depth=1, hidden=8, dropout=0.2, augment=True, tta=False, ema=0.9, label_smoothing=0.05,

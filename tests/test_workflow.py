@@ -21,12 +21,14 @@ LEARNING = {
     "train_twin",
     "audit_determinism",
     "propose_trials",
+    "promote_trial",
+    "select_recipe",
     "select_champion",
     "choose_threshold",
     "fit_baselines",
 }
 ALLOWED_TO_SEE_TEST = {"make_splits"}
-VARIANTS = ("baseline", "constant_lr", "mlp")
+VARIANTS = ("baseline", "constant_lr", "mlp", "tuned")
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,8 @@ def test_the_default_run_has_every_stage(jobs: list[Job]) -> None:
         "synthesize_sample", "audit_checksums", "audit_storage", "audit_leakage", "audit_poison", "apply_policy",
         "gate_audit", "make_splits", "build_store", "train_seed", "predict_seed", "aggregate_seeds", "track_runs",
         "propose_trials", "train_trial", "select_champion", "choose_threshold", "slice_metrics", "measure_throughput",
-        "find_spikes", "show_spikes", "compare_schedules", "plot_schedules", "write_journal", "build_report",
+        "promote_trial", "select_recipe", "evaluate_champion", "measure_prior_shift", "measure_coverage",
+        "measure_deployment", "plot_deployment", "plot_parallel", "find_spikes", "show_spikes", "compare_schedules", "plot_schedules", "write_journal", "build_report",
     } <= rules  # fmt: skip
     trained = {
         output for job in jobs if job.rule == "train_seed" for output in job.outputs if output.endswith("weights.pt")
@@ -110,6 +113,8 @@ def test_the_first_thing_the_workflow_says_is_what_data_it_is(tmp_path: Path) ->
         "results/train/mlp/seed-1/weights.pt",
         "results/audit/leakage.json",
         "results/search/round-1/trial-2/weights.json",
+        "results/search/rung-1/trial-1/weights.json",
+        "results/train/tuned/seed-2/weights.pt",
         "results/slices/slices.csv",
     ],
 )

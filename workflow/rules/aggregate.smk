@@ -1,16 +1,11 @@
-# Reads: predictions, sidecars and histories of every run; the stores of train, valid and test; the leaking rows.
-# Writes: results/aggregate/ (seeds, leaking rows, baselines) and results/tracking/ (MLflow).
+# Reads: predictions and sidecars of every run; stores and tables of train, valid and test; the leaking rows.
+# Writes: results/aggregate/: seeds, leaking rows, baselines, coverage of the intervals.
 RUNS = [(variant, seed) for variant in VARIANTS for seed in SEEDS]
 TRAIN_DIRS = [f"results/train/{variant}/seed-{seed}" for variant, seed in RUNS]
-SEARCH_DIRS = [f"results/search/round-{r}/trial-{t}" for r, t in TRIALS]
-
-
-localrules:
-    track_runs,
 
 
 rule aggregate_seeds:
-    """Mean, standard deviation and interval over the seeds of every variant, each at its own threshold from valid."""
+    """Every metric of every run with its interval, each at its own threshold from valid; their means over the seeds."""
     input:
         sidecars=[f"{folder}/weights.json" for folder in TRAIN_DIRS],
         valid=[
@@ -20,6 +15,7 @@ rule aggregate_seeds:
         test=[
             f"results/predict/{variant}/seed-{seed}/test.csv" for variant, seed in RUNS
         ],
+        rows=[f"results/splits/{split}.csv" for split in ("valid", "test")],
     output:
         report(
             "results/aggregate/seeds.json",
@@ -37,7 +33,8 @@ rule aggregate_seeds:
         code=code_digest("aggregate_seeds"),
         variants=VARIANTS,
         seeds=SEEDS,
-        beta=settings.threshold.beta,
+        threshold=asdict(settings.threshold),
+        evaluation=asdict(settings.evaluation),
     script:
         "../scripts/aggregate_seeds.py"
 
@@ -88,7 +85,7 @@ rule fit_baselines:
         "../../environment.yml"
     params:
         code=code_digest("fit_baselines"),
-        beta=settings.threshold.beta,
+        threshold=asdict(settings.threshold),
     script:
         "../scripts/fit_baselines.py"
 
@@ -117,41 +114,29 @@ rule score_baselines:
     params:
         code=code_digest("score_baselines"),
         beta=settings.threshold.beta,
+        evaluation=asdict(settings.evaluation),
     script:
         "../scripts/score_baselines.py"
 
 
-rule track_runs:
-    """Log every run, trial and the champion to MLflow, from their files; a second time changes nothing."""
-    input:
-        seeds="results/aggregate/seeds.json",
-        train=[f"{folder}/weights.json" for folder in TRAIN_DIRS],
-        train_history=[f"{folder}/history.csv" for folder in TRAIN_DIRS],
-        search=[f"{folder}/weights.json" for folder in SEARCH_DIRS],
-        search_history=[f"{folder}/history.csv" for folder in SEARCH_DIRS],
-        champion="results/champion/weights.json",
-        champion_valid="results/champion/predict/valid.csv",
-        champion_test="results/champion/predict/test.csv",
+rule measure_coverage:
+    """How often each kind of interval holds the truth, on simulated data sets whose truth is known."""
     output:
-        # The database beside it is no declared output: Snakemake deletes those before it runs a rule again, and with
-        # it would go what the tracker knows of earlier runs.
         report(
-            "results/tracking/runs.json",
+            "results/aggregate/coverage.json",
             category="Aggregate",
-            caption="../report/track_runs.rst",
-            labels={"result": "tracked runs"},
+            caption="../report/measure_coverage.rst",
+            labels={"result": "coverage of the intervals"},
         ),
     log:
-        "results/logs/track_runs.log",
+        "results/logs/measure_coverage.log",
     benchmark:
-        "results/benchmarks/track_runs.tsv"
+        "results/benchmarks/measure_coverage.tsv"
     conda:
         "../../environment.yml"
     params:
-        code=code_digest("track_runs"),
-        experiment=settings.tracking.experiment,
-        variants=VARIANTS,
-        seeds=SEEDS,
-        trials=TRIALS,
+        code=code_digest("measure_coverage"),
+        beta=settings.threshold.beta,
+        evaluation=asdict(settings.evaluation),
     script:
-        "../scripts/track_runs.py"
+        "../scripts/measure_coverage.py"

@@ -4,7 +4,7 @@ from pcam.dynamics import schedule_variants
 
 # Trained with the budget of baseline at another schedule; without one there is nothing to compare.
 SCHEDULE_VARIANTS = schedule_variants(
-    {variant: asdict(settings.variant(variant)) for variant in VARIANTS}
+    {variant: asdict(settings.variant(variant)) for variant in NAMED}
 )
 SCHEDULE_RUNS = [
     (variant, seed) for variant in ("baseline", *SCHEDULE_VARIANTS) for seed in SEEDS

@@ -1,5 +1,7 @@
 # Reads: results of every stage; of the repository its files and its history.
 # Writes: results/assets/ (pictures with captions), environment.json, checklist.json, journal.md, report.html.
+from pathlib import Path
+
 from pcam.files import file_digest
 from pcam.provenance import ROOT, git_state, package_versions, tracked_files
 
@@ -15,6 +17,8 @@ PICTURES = [
     "schedules",
     "evaluation",
     "search",
+    "search-parallel",
+    "deployment",
     "errors",
     "slices",
     "throughput",
@@ -31,6 +35,8 @@ PICTURE_RULES = {
     "schedules": "plot_schedules",
     "evaluation": "plot_evaluation",
     "search": "plot_search",
+    "search-parallel": "plot_parallel",
+    "deployment": "plot_deployment",
     "errors": "show_errors",
     "slices": "plot_slices",
     "throughput": "plot_throughput",
@@ -125,7 +131,12 @@ EVIDENCE = {
     "spike_steps": ("results/dynamics/spikes.csv", "find_spikes"),
     **({"schedules": SCHEDULES} if SCHEDULE_VARIANTS else {}),
     "runs": ("results/tracking/runs.json", "track_runs"),
-    "trials": ("results/search/trials.csv", "select_champion"),
+    "coverage": ("results/aggregate/coverage.json", "measure_coverage"),
+    "trials": ("results/search/trials.csv", "select_recipe"),
+    "recipe": ("results/search/recipe.json", "select_recipe"),
+    "evaluation": ("results/champion/evaluation.json", "evaluate_champion"),
+    "prior_effect": ("results/champion/prior_shift.json", "measure_prior_shift"),
+    "stress": ("results/deployment/deployment.json", "measure_deployment"),
     "selection": ("results/champion/selection.json", "select_champion"),
     "champion": ("results/champion/weights.json", "choose_threshold"),
     "champion_valid": ("results/champion/predict/valid.csv", "predict_champion"),
@@ -157,10 +168,14 @@ EVIDENCE = {
         )
     },
 }
+# Verdicts of `snakemake reproduce`. They are no part of a run, so no inputs: the journal shows those that are there.
+REPRODUCTIONS = {
+    f"reproduction {path.parent.name}": (path.as_posix(), "reproduce_run")
+    for path in sorted(Path("results/reproduce").glob("*/verdict.json"))
+}
 # Asked for by the journal and measured by no rule of this version: it shows as missing there.
 PLANNED = {
     **({} if SCHEDULE_VARIANTS else {"schedules": SCHEDULES}),
-    "planned reproduce": ("results/reproducibility/reproduce.json", "reproduce"),
     "planned bottleneck": ("results/benchmark/parts.json", "find_bottleneck"),
     "planned bundle": ("results/handover/manifest.json", "build_bundle"),
 }
@@ -334,11 +349,14 @@ rule plot_training:
 
 
 rule plot_evaluation:
-    """ROC, precision and recall, and calibration of the champion on test."""
+    """The champion on valid and test: ROC, precision and recall, confusion, calibration before and after temperature."""
     input:
-        champion="results/champion/predict/test.csv",
+        evaluation="results/champion/evaluation.json",
         sidecar="results/champion/weights.json",
-        baselines=[f"results/predict/baseline/seed-{seed}/test.csv" for seed in SEEDS],
+        champion=[f"results/champion/predict/{s}.csv" for s in ("valid", "test")],
+        seeds=[
+            f"results/predict/{variant}/seed-{seed}/test.csv" for variant, seed in RUNS
+        ],
     output:
         png=report(
             "results/assets/evaluation.png",
@@ -355,17 +373,18 @@ rule plot_evaluation:
         "../../environment.yml"
     params:
         code=code_digest("plot_evaluation"),
-        seeds=SEEDS,
-        beta=settings.threshold.beta,
+        names=[f"{variant}/seed-{seed}" for variant, seed in RUNS],
+        bins=settings.evaluation.ece_bins,
         label=DATA_LABEL,
     script:
         "../scripts/plot_evaluation.py"
 
 
 rule plot_search:
-    """Value of each trial, and value against each searched setting."""
+    """Value of each trial, what each setting is worth, and value against each searched setting."""
     input:
         trials="results/search/trials.csv",
+        recipe="results/search/recipe.json",
     output:
         png=report(
             "results/assets/search.png",
@@ -387,6 +406,33 @@ rule plot_search:
         label=DATA_LABEL,
     script:
         "../scripts/plot_search.py"
+
+
+rule plot_parallel:
+    """Every trial as a line through its settings to its value on each rung (parallel coordinates)."""
+    input:
+        trials="results/search/trials.csv",
+    output:
+        png=report(
+            "results/assets/search-parallel.png",
+            category="Tune",
+            caption="../report/plot_parallel.rst",
+            labels={"figure": "search, parallel coordinates"},
+        ),
+        caption="results/assets/search-parallel.txt",
+    log:
+        "results/logs/plot_parallel.log",
+    benchmark:
+        "results/benchmarks/plot_parallel.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        code=code_digest("plot_parallel"),
+        space=settings.search.space,
+        metric=settings.search.metric,
+        label=DATA_LABEL,
+    script:
+        "../scripts/plot_parallel.py"
 
 
 rule show_errors:
@@ -498,6 +544,8 @@ rule check_submission:
     input:
         weights="results/champion/weights.pt",
         sidecar="results/champion/weights.json",
+        # inference.py reads it when it is there, so it must be there, and of these weights.
+        guard="results/champion/guard.json",
         pictures=[f"results/assets/{name}.png" for name in PICTURES],
     output:
         "results/checklist.json",
@@ -543,7 +591,8 @@ rule write_journal:
                 *(cut["path"] for cut in CUTS.values()),
             )
         ],
-        sources={**EVIDENCE, **PLANNED},
+        sources={**EVIDENCE, **REPRODUCTIONS, **PLANNED},
+        reproduced=[file_digest(path) for path, _ in REPRODUCTIONS.values()],
         root=str(ROOT),
         runs=RUNS,
         config=config,

@@ -10,6 +10,8 @@ rule resolve_variant:
         "results/logs/resolve_variant/{variant}.log",
     benchmark:
         "results/benchmarks/resolve_variant/{variant}.tsv"
+    wildcard_constraints:
+        variant="|".join(NAMED),
     conda:
         "../../environment.yml"
     params:

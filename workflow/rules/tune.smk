@@ -1,7 +1,13 @@
 # Reads: train and valid alone.
-# Writes: results/search/round-{round}/trial-{trial}/, results/search/trials.csv, results/champion/.
-TRIAL_DIRS = [f"results/search/round-{r}/trial-{t}" for r, t in TRIALS]
-CANDIDATES = [f"results/train/baseline/seed-{seed}" for seed in SEEDS] + TRIAL_DIRS
+# Writes: results/search/: a folder a trial, trials.csv, recipe.json; results/train/tuned/settings.json.
+TRIAL_DIRS = [f"results/search/{phase}/trial-{t}" for phase, t in TRIALS]
+PROMOTED_DIRS = [folder for folder in TRIAL_DIRS if "/rung-" in folder]
+
+
+def rung_dirs(number):
+    """Folders of a rung's trials in the order of proposal, in which a promotion breaks ties."""
+    kind = f"/rung-{number}/" if number else "/round-"
+    return [folder for folder in TRIAL_DIRS if kind in folder]
 
 
 rule propose_trials:
@@ -10,8 +16,8 @@ rule propose_trials:
         base="results/train/baseline/settings.json",
         finished=lambda wildcards: [
             f"results/search/round-{r}/trial-{t}/weights.json"
-            for r, t in TRIALS
-            if r < int(wildcards.round)
+            for r in range(int(wildcards.round))
+            for t in range(settings.search.trials)
         ],
     output:
         [
@@ -27,30 +33,68 @@ rule propose_trials:
     params:
         code=code_digest("propose_trials"),
         round_number=lambda wildcards: int(wildcards.round),
-        search=config["search"],
+        # No more of the search than this: another rung or round must not propose, and so train, all trials again.
+        space=settings.search.space,
+        seed=settings.search.seed,
+        metric=settings.search.metric,
+        epochs=settings.search.rungs[0]["epochs"],
     script:
         "../scripts/propose_trials.py"
+
+
+rule promote_trial:
+    """Put one of the best trials of a rung on the next, where it trains again for longer."""
+    input:
+        base="results/train/baseline/settings.json",
+        sidecars=lambda wildcards: [
+            f"{folder}/weights.json" for folder in rung_dirs(int(wildcards.rung) - 1)
+        ],
+        origins=lambda wildcards: [
+            f"{folder}/origin.json"
+            for folder in rung_dirs(int(wildcards.rung) - 1)
+            if folder in PROMOTED_DIRS
+        ],
+    output:
+        settings="results/search/rung-{rung}/trial-{trial}/settings.json",
+        origin="results/search/rung-{rung}/trial-{trial}/origin.json",
+    log:
+        "results/logs/promote_trial/rung-{rung}/trial-{trial}.log",
+    benchmark:
+        "results/benchmarks/promote_trial/rung-{rung}/trial-{trial}.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        code=code_digest("promote_trial"),
+        epochs=lambda wildcards: settings.search.rungs[int(wildcards.rung)]["epochs"],
+        metric=settings.search.metric,
+    script:
+        "../scripts/promote_trial.py"
 
 
 rule train_trial:
     """Train one trial in a child process; one that diverges, runs out of memory or is killed is recorded as failed."""
     input:
-        settings="results/search/round-{round}/trial-{trial}/settings.json",
+        settings="results/search/{phase}/trial-{trial}/settings.json",
+        origin=lambda wildcards: (
+            "results/search/{phase}/trial-{trial}/origin.json"
+            if wildcards.phase.startswith("rung-")
+            else []
+        ),
         train=f"{DATA}/store/train.npy",
         valid=f"{DATA}/store/valid.npy",
         train_rows="results/splits/train.csv",
         valid_rows="results/splits/valid.csv",
         normalisation="results/splits/normalisation.json",
     output:
-        weights="results/search/round-{round}/trial-{trial}/weights.pt",
-        sidecar="results/search/round-{round}/trial-{trial}/weights.json",
-        history="results/search/round-{round}/trial-{trial}/history.csv",
-        steps="results/search/round-{round}/trial-{trial}/steps.csv",
-        layers="results/search/round-{round}/trial-{trial}/layers.csv",
+        weights="results/search/{phase}/trial-{trial}/weights.pt",
+        sidecar="results/search/{phase}/trial-{trial}/weights.json",
+        history="results/search/{phase}/trial-{trial}/history.csv",
+        steps="results/search/{phase}/trial-{trial}/steps.csv",
+        layers="results/search/{phase}/trial-{trial}/layers.csv",
     log:
-        "results/logs/train_trial/round-{round}/trial-{trial}.log",
+        "results/logs/train_trial/{phase}/trial-{trial}.log",
     benchmark:
-        "results/benchmarks/train_trial/round-{round}/trial-{trial}.tsv"
+        "results/benchmarks/train_trial/{phase}/trial-{trial}.tsv"
     conda:
         "../../environment.yml"
     threads: settings.train.threads
@@ -62,71 +106,36 @@ rule train_trial:
         "../scripts/train_trial.py"
 
 
-rule select_champion:
-    """Rank all trials and the baseline's seeds on validation; the best is the champion."""
+rule select_recipe:
+    """The best recipe of the search, which is trained with every seed as the variant `tuned`."""
     input:
-        sidecars=[f"{folder}/weights.json" for folder in CANDIDATES],
+        base="results/train/baseline/settings.json",
+        sidecars=[f"{folder}/weights.json" for folder in TRIAL_DIRS],
+        origins=[f"{folder}/origin.json" for folder in PROMOTED_DIRS],
     output:
-        selection=report(
-            "results/champion/selection.json",
-            category="Tune",
-            labels={"result": "selection"},
-        ),
+        settings=f"results/train/{TUNED}/settings.json",
         trials=report(
             "results/search/trials.csv",
             category="Tune",
-            caption="../report/select_champion.rst",
+            caption="../report/select_recipe.rst",
             labels={"result": "trials"},
         ),
+        recipe=report(
+            "results/search/recipe.json",
+            category="Tune",
+            caption="../report/select_recipe.rst",
+            labels={"result": "recipe"},
+        ),
     log:
-        "results/logs/select_champion.log",
+        "results/logs/select_recipe.log",
     benchmark:
-        "results/benchmarks/select_champion.tsv"
+        "results/benchmarks/select_recipe.tsv"
     conda:
         "../../environment.yml"
     params:
-        code=code_digest("select_champion"),
+        code=code_digest("select_recipe"),
+        space=settings.search.space,
         metric=settings.search.metric,
-        searched=sorted(settings.search.space),
+        seed=settings.search.seed,
     script:
-        "../scripts/select_champion.py"
-
-
-rule choose_threshold:
-    """Choose the champion's decision threshold on validation and store it beside its weights."""
-    input:
-        selection="results/champion/selection.json",
-        weights=[f"{folder}/weights.pt" for folder in CANDIDATES],
-        sidecars=[f"{folder}/weights.json" for folder in CANDIDATES],
-        store=f"{DATA}/store/valid.npy",
-        rows="results/splits/valid.csv",
-    output:
-        weights="results/champion/weights.pt",
-        sidecar="results/champion/weights.json",
-    log:
-        "results/logs/choose_threshold.log",
-    benchmark:
-        "results/benchmarks/choose_threshold.tsv"
-    conda:
-        "../../environment.yml"
-    threads: settings.train.threads
-    params:
-        code=code_digest("choose_threshold"),
-        beta=settings.threshold.beta,
-        threads=settings.train.threads,
-    script:
-        "../scripts/choose_threshold.py"
-
-
-use rule predict_seed as predict_champion with:
-    input:
-        weights="results/champion/weights.pt",
-        sidecar="results/champion/weights.json",
-        store=f"{DATA}/store/{{split}}.npy",
-        rows="results/splits/{split}.csv",
-    output:
-        "results/champion/predict/{split}.csv",
-    log:
-        "results/logs/predict_champion/{split}.log",
-    benchmark:
-        "results/benchmarks/predict_champion/{split}.tsv"
+        "../scripts/select_recipe.py"

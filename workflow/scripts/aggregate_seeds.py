@@ -1,7 +1,8 @@
-"""Put the seeds of every variant side by side: mean, standard deviation and interval of every metric.
+"""Put the seeds of every variant side by side: each metric with its interval, the mean, and what a variant changes.
 
-Reads: weights.json and the predictions on valid and test of every variant and seed.
-Writes: seeds.json with {variant: {split: {metric: {mean, sd, interval, values, n}}}}.
+Reads: weights.json and the predictions on valid and test of every variant and seed; the tables of these splits.
+Writes: seeds.json with {variant: {split: {metric: {mean, sd, interval, kind, values, n, estimates}}}}, and differences
+        {variant: {split: {metric: {mean, sd, interval, kind, values, n}}}} from the baseline variant, seed by seed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,29 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from pcam.files import InputError, read_json, write_json
-from pcam.metrics import best_threshold, roc_auc_error, score, t_interval
+from pcam.aggregation import Evaluation, difference, score_run, side_by_side
+from pcam.files import InputError, read_csv, read_json, write_json
+from pcam.intervals import Groups, read_groups
 from pcam.predictions import Predictions, read_predictions
+from pcam.settings import EvaluationSettings, ThresholdSettings, from_mapping
 from pcam.stage import run_stage
 
 SPLITS = ("valid", "test")
-OTHER_KEYS = ("seeds", "beta", "provenance")
+BASELINE = "baseline"
+OTHER_KEYS = ("differences", "seeds", "beta", "rule", "provenance")
 
 Run = tuple[str, int]  # variant, seed
-
-
-def summarise(values: Sequence[float | None]) -> dict[str, Any]:
-    """Mean over seeds with sd and Student interval; null where a seed has no value, undefined with one seed."""
-    summary: dict[str, Any] = {"mean": None, "sd": None, "interval": None, "values": list(values), "n": len(values)}
-    known = [value for value in values if value is not None]
-    complete = len(known) == len(values)
-    if complete:
-        summary["mean"] = float(np.mean(known))
-    if len(values) == 1:
-        summary["sd"] = summary["interval"] = "undefined (n = 1)"
-    elif complete and (interval := t_interval(known)) is not None:
-        summary["sd"], summary["interval"] = float(np.std(known, ddof=1)), list(interval)
-    return summary
 
 
 def check_digests(sidecars: Mapping[Run, Mapping[str, Any]], paths: Mapping[Run, str]) -> None:
@@ -61,26 +51,12 @@ def check_rows(predictions: Mapping[Run, Predictions], paths: Mapping[Run, str])
             raise InputError(f"{paths[run]}: its rows or labels are not those of {paths[first]}; predict both again")
 
 
-def score_run(
-    predictions: Mapping[str, Predictions], beta: float, valid_path: str
-) -> dict[str, dict[str, float | None]]:
-    """Metrics of one run on each split, at the threshold that is best on its own validation predictions.
-
-    Raises: InputError when validation holds one class only.
-    """
-    valid = predictions["valid"]
-    try:
-        threshold = best_threshold(valid.labels, valid.probabilities, beta)
-    except ValueError as error:
-        raise InputError(f"{valid_path}: {error}; clean the split less or take another") from None
-    return {
-        split: {
-            **score(p.labels, p.probabilities, threshold, beta),
-            "threshold": threshold,
-            "standard_error": roc_auc_error(p.labels, p.probabilities),
-        }
-        for split, p in predictions.items()
-    }
+def read_split_groups(rows_path: str, predictions: Mapping[Run, Predictions], paths: Mapping[Run, str]) -> Groups:
+    """Groups of a split. Raises: InputError when its table has other rows than the runs predicted."""
+    run, predicted = next(iter(predictions.items()))
+    if [line["row"] for line in read_csv(rows_path, ("row",))] != [str(row) for row in predicted.rows]:
+        raise InputError(f"{paths[run]}: its rows are not those of {rows_path}; predict the split again")
+    return read_groups(rows_path)
 
 
 def describe(variant: str, split: str, metrics: Mapping[str, Any], n: int) -> str:
@@ -98,14 +74,16 @@ def describe(variant: str, split: str, metrics: Mapping[str, Any], n: int) -> st
 def aggregate_seeds(
     sidecar_paths: Sequence[str],
     prediction_paths: Mapping[str, Sequence[str]],
+    rows_paths: Mapping[str, str],
     out_path: str,
     *,
     variants: Sequence[str],
     seeds: Sequence[int],
-    beta: float,
+    threshold: ThresholdSettings,
+    rules: EvaluationSettings,
     provenance: Mapping[str, object],
 ) -> None:
-    """Paths are given variant by variant, within each in the order of `seeds`.
+    """Paths of runs are given variant by variant, within each in the order of `seeds`.
 
     Raises: InputError when runs do not belong together, or a variant has the name of another key of the file.
     """
@@ -118,20 +96,30 @@ def aggregate_seeds(
     predictions = {split: {run: read_predictions(path) for run, path in paths[split].items()} for split in SPLITS}
     for split in SPLITS:
         check_rows(predictions[split], paths[split])
+    groups = {split: read_split_groups(rows_paths[split], predictions[split], paths[split]) for split in SPLITS}
+    judged = Evaluation(threshold, groups, rules)
 
     document: dict[str, Any] = {}
     for variant in variants:
         scored = []
         for run in product([variant], seeds):
-            scored.append(score_run({split: predictions[split][run] for split in SPLITS}, beta, paths["valid"][run]))
-        document[variant] = {}
-        for split in SPLITS:
-            names = [name for name in scored[0][split] if name != "standard_error"]
-            metrics = {name: summarise([one[split][name] for one in scored]) for name in names}
-            metrics["roc_auc"]["standard_errors"] = [one[split]["standard_error"] for one in scored]
-            document[variant][split] = metrics
-            print(describe(variant, split, metrics, len(predictions[split][run].labels)))
-    write_json(out_path, {**document, "seeds": list(seeds), "beta": beta, "provenance": provenance})
+            try:
+                scored.append(score_run({split: predictions[split][run] for split in SPLITS}, judged))
+            except ValueError as error:
+                told = f"{paths['valid'][run]}: {error}; clean the split less or take another"
+                raise InputError(told) from None
+        document[variant] = {split: side_by_side([one[split] for one in scored], rules.level) for split in SPLITS}
+        for split, metrics in document[variant].items():
+            print(describe(variant, split, metrics, len(groups[split].ids)))
+    differences = {
+        variant: {
+            split: difference(document[variant][split], document[BASELINE][split], rules.level) for split in SPLITS
+        }
+        for variant in variants
+        if variant != BASELINE
+    }
+    others = {"differences": differences, "seeds": list(seeds), "beta": threshold.beta, "rule": threshold.rule}
+    write_json(out_path, {**document, **others, "provenance": provenance})
 
 
 if __name__ == "__main__":
@@ -139,9 +127,11 @@ if __name__ == "__main__":
         aggregate_seeds(
             snakemake.input.sidecars,
             {split: snakemake.input[split] for split in SPLITS},
+            dict(zip(SPLITS, snakemake.input.rows, strict=True)),
             snakemake.output[0],
             variants=snakemake.params.variants,
             seeds=snakemake.params.seeds,
-            beta=snakemake.params.beta,
+            threshold=from_mapping(ThresholdSettings, snakemake.params.threshold),
+            rules=from_mapping(EvaluationSettings, snakemake.params.evaluation),
             provenance=provenance,
         )

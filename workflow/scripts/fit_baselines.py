@@ -5,7 +5,7 @@ Writes: baseline_weights.json: plain numbers, and the majority class of train.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -13,9 +13,11 @@ from threadpoolctl import threadpool_limits
 
 from pcam.colour import BINS, ColourBaseline, colour_histograms
 from pcam.files import InputError, read_csv, write_json
-from pcam.metrics import best_threshold, f_beta
+from pcam.metrics import f_beta
+from pcam.settings import ThresholdSettings, from_mapping
 from pcam.stage import run_stage
 from pcam.store import open_store
+from pcam.thresholds import choose
 
 INVERSE_REGULARISATION = 1.0  # scikit-learn's own default: a baseline is not tuned
 MAXIMUM_ITERATIONS = 2000
@@ -46,7 +48,7 @@ def fit_baselines(
     tables: Mapping[str, str],
     out_path: str,
     *,
-    beta: float,
+    rule: ThresholdSettings,
     provenance: Mapping[str, object],
 ) -> None:
     """Raises: InputError when a split holds one class only, or table and store do not match."""
@@ -57,8 +59,8 @@ def fit_baselines(
             raise InputError(f"{tables[split]}: one class only; a baseline needs both")
     baseline = fit_regression(features, labels)
     probabilities = baseline.probabilities(valid_features)
-    threshold = best_threshold(valid_labels, probabilities, beta)
-    value = f_beta(valid_labels, (probabilities >= threshold).astype(int), beta)
+    threshold = choose(valid_labels, probabilities, rule)
+    value = f_beta(valid_labels, (probabilities >= threshold).astype(int), rule.beta)
     positives = int(labels.sum())
     write_json(
         out_path,
@@ -68,8 +70,8 @@ def fit_baselines(
                 "bins_per_channel": BINS,
                 "inverse_regularisation": INVERSE_REGULARISATION,
                 "threshold_rule": {
+                    **asdict(rule),
                     "metric": "f_beta",
-                    "beta": beta,
                     "split": "valid",
                     "value_on_valid": value,
                     "n": len(valid_labels),
@@ -89,6 +91,6 @@ if __name__ == "__main__":
             {split: snakemake.input[split] for split in ("train", "valid")},
             {split: snakemake.input[f"{split}_rows"] for split in ("train", "valid")},
             snakemake.output[0],
-            beta=snakemake.params.beta,
+            rule=from_mapping(ThresholdSettings, snakemake.params.threshold),
             provenance=provenance,
         )

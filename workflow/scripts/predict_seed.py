@@ -1,17 +1,18 @@
 """Predict the patches of one split with one checkpoint.
 
 Reads: weights.pt with its sidecar, the split's store and table.
-Writes: row, label, logit, probability; the label is empty where it is not known.
+Writes: row, label, logit, probability (tempered where the sidecar has a temperature); the label is empty where it is
+not known.
 """
 
 import numpy as np
 
-from pcam.checkpoint import load_checkpoint
+from pcam.checkpoint import load_checkpoint, probabilities
 from pcam.determinism import fix_device
 from pcam.files import InputError, read_csv, write_csv
 from pcam.stage import run_stage
 from pcam.store import open_store
-from pcam.training import predict, probabilities_of
+from pcam.training import predict
 
 COLUMNS = ("row", "label", "logit", "probability")
 
@@ -19,7 +20,7 @@ COLUMNS = ("row", "label", "logit", "probability")
 def predict_seed(weights_path: str, store_path: str, rows_path: str, out_path: str, *, threads: int) -> None:
     """Raises: InputError when the checkpoint is damaged or foreign, or store and table do not match."""
     device = fix_device(threads)
-    model, preprocessing, _ = load_checkpoint(weights_path)
+    model, preprocessing, sidecar = load_checkpoint(weights_path)
     table, patches = read_csv(rows_path, ("row", "label")), open_store(store_path)
     if len(table) != len(patches):
         raise InputError(
@@ -34,7 +35,7 @@ def predict_seed(weights_path: str, store_path: str, rows_path: str, out_path: s
         COLUMNS,
         (
             (line["row"], line["label"], float(logit), float(probability))
-            for line, logit, probability in zip(table, logits, probabilities_of(logits), strict=True)
+            for line, logit, probability in zip(table, logits, probabilities(logits, sidecar), strict=True)
         ),
     )
 

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from pcam.files import read_json, write_json
-from pcam.settings import SearchSettings, from_mapping, read_train_settings
+from pcam.search_space import Space
+from pcam.settings import read_train_settings
 from pcam.stage import run_stage
-from pcam.tuning import FinishedTrial, propose
+from pcam.tuning import finished_trials, propose
 
 
 def propose_trials(
@@ -19,20 +20,18 @@ def propose_trials(
     out_paths: Sequence[str],
     *,
     round_number: int,
-    search: SearchSettings,
+    space: Space,
+    seed: int,
+    metric: str,
+    epochs: int,
 ) -> None:
     """`finished_paths` are in the order of the trials' numbers; `out_paths` gets one recipe each."""
     base = asdict(read_train_settings(base_path))
-    finished = []
-    for number, path in enumerate(finished_paths):
-        sidecar = read_json(path)
-        params = {name: sidecar["settings"][name] for name in search.space}
-        value = None if sidecar["state"] == "failed" else sidecar["valid"][search.metric]
-        finished.append(FinishedTrial(number, params, value))
-    proposals = propose(search.space, search.seed, round_number, len(out_paths), finished)
+    finished = finished_trials(space, metric, [read_json(path) for path in finished_paths])
+    proposals = propose(space, base, seed, round_number, len(out_paths), finished)
     for path, proposal in zip(out_paths, proposals, strict=True):
         print(f"{path}: {proposal}")
-        write_json(path, {**base, "epochs": search.epochs, **proposal})
+        write_json(path, {**base, "epochs": epochs, **proposal})
 
 
 if __name__ == "__main__":
@@ -42,5 +41,8 @@ if __name__ == "__main__":
             snakemake.input.finished,
             snakemake.output,
             round_number=snakemake.params.round_number,
-            search=from_mapping(SearchSettings, snakemake.params.search),
+            space=snakemake.params.space,
+            seed=snakemake.params.seed,
+            metric=snakemake.params.metric,
+            epochs=snakemake.params.epochs,
         )

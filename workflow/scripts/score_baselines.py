@@ -1,7 +1,7 @@
 """Score the baselines on valid and test: colour histogram, always tumour, the majority class of train.
 
 Reads: baseline_weights.json, the stores and tables of valid and test.
-Writes: baselines.json with {name: {split: {metric: value, n}}}.
+Writes: baselines.json with {name: {split: {metric: value, n, positives, estimates: {metric: value and interval}}}}.
 """
 
 from collections.abc import Mapping
@@ -11,17 +11,44 @@ import numpy as np
 
 from pcam.colour import colour_histograms, read_colour_baseline
 from pcam.files import InputError, read_csv, write_json
-from pcam.metrics import roc_auc_error, score
+from pcam.intervals import Groups, estimate_metrics, read_groups
+from pcam.metrics import roc_auc_error
+from pcam.settings import EvaluationSettings, from_mapping
 from pcam.stage import run_stage
 from pcam.store import open_store
 
 SPLITS = ("valid", "test")
+NEED_PROBABILITIES = ("brier", "log_loss", "ece")
 
 
-def score_constant(labels: np.ndarray, answer: int, beta: float) -> dict[str, Any]:
-    """Metrics of the same answer for every patch. It states no probability: Brier score and log loss are undefined."""
-    scores = score(labels, np.full(len(labels), float(answer)), 0.5, beta)
-    return {**scores, "brier": None, "log_loss": None, "roc_auc_standard_error": None, "threshold": None}
+def score_answers(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    threshold: float,
+    beta: float,
+    groups: Groups,
+    rules: EvaluationSettings,
+) -> dict[str, Any]:
+    """Every metric, once as plain value and once with its interval."""
+    estimates = estimate_metrics(labels, probabilities, threshold, beta=beta, groups=groups, rules=rules)
+    return {
+        **{name: estimate.value for name, estimate in estimates.items()},
+        "roc_auc_standard_error": roc_auc_error(labels, probabilities),
+        "threshold": threshold,
+        "estimates": {name: estimate.as_document() for name, estimate in estimates.items()},
+    }
+
+
+def score_constant(
+    labels: np.ndarray, answer: int, beta: float, groups: Groups, rules: EvaluationSettings
+) -> dict[str, Any]:
+    """Metrics of the same answer for every patch. It states no probability, so what needs one is undefined."""
+    scored = score_answers(labels, np.full(len(labels), float(answer)), 0.5, beta, groups, rules)
+    for name in NEED_PROBABILITIES:
+        told = {key: value for key, value in scored["estimates"][name].items() if key != "null_high"}
+        undefined = {"value": None, "low": None, "high": None, "note": "a constant answer states no probability"}
+        scored["estimates"][name] = {**told, **undefined}
+    return {**scored, **dict.fromkeys((*NEED_PROBABILITIES, "roc_auc_standard_error", "threshold"))}
 
 
 def score_baselines(
@@ -31,6 +58,7 @@ def score_baselines(
     out_path: str,
     *,
     beta: float,
+    rules: EvaluationSettings,
     provenance: Mapping[str, object],
 ) -> None:
     """Raises: InputError when the fitted numbers are damaged, or table and store do not match."""
@@ -44,14 +72,13 @@ def score_baselines(
             raise InputError(
                 f"{stores[split]}: {len(store)} patches for the {len(labels)} rows of {tables[split]}; rebuild it"
             )
+        groups = read_groups(tables[split])
         counts = {"n": len(labels), "positives": int(labels.sum())}
         for name, answer in constants.items():
-            document[name][split] = {**score_constant(labels, answer, beta), **counts}
+            document[name][split] = {**score_constant(labels, answer, beta, groups, rules), **counts}
         probabilities = baseline.probabilities(colour_histograms(store))
         document["colour_histogram"][split] = {
-            **score(labels, probabilities, baseline.threshold, beta),
-            "roc_auc_standard_error": roc_auc_error(labels, probabilities),
-            "threshold": baseline.threshold,
+            **score_answers(labels, probabilities, baseline.threshold, beta, groups, rules),
             **counts,
         }
         for name, scored in document.items():
@@ -68,5 +95,6 @@ if __name__ == "__main__":
             {split: snakemake.input[f"{split}_rows"] for split in SPLITS},
             snakemake.output[0],
             beta=snakemake.params.beta,
+            rules=from_mapping(EvaluationSettings, snakemake.params.evaluation),
             provenance=provenance,
         )

@@ -1,82 +1,94 @@
-"""Rank every trial and the baseline's seeds by their score on validation; the best is the champion.
+"""Rank the variants by their mean score on validation over all seeds; the best seed of the best is the champion.
 
-Reads: weights.json of each candidate.
-Writes: selection.json (all candidates, best first, and the failed ones), trials.csv (the search as a table).
+Reads: weights.json of every variant and seed, trials.csv of the search.
+Writes: selection.json: all variants, best first, the champion, and the trials of the search that failed.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pcam.files import InputError, read_json, write_csv, write_json
+import numpy as np
+
+from pcam.files import InputError, read_csv, read_json, write_json
+from pcam.metrics import t_interval
 from pcam.stage import run_stage
 
 
-def candidate_name(sidecar: str) -> str:
-    """`baseline/seed-1` or `round-0/trial-2`: the last two folders of a candidate's path."""
-    return "/".join(Path(sidecar).parts[-3:-1])
-
-
-def trial_row(sidecar: Mapping[str, Any], name: str, metric: str, searched: Sequence[str]) -> list[Any]:
-    """A trial's line of trials.csv, with a state as Optuna calls it."""
-    in_round, trial = (part.partition("-")[2] for part in name.split("/"))
-    failed = sidecar["state"] == "failed"
-    state, value = ("FAIL", None) if failed else ("COMPLETE", sidecar["valid"][metric])
-    settings = sidecar["settings"]
-    sought = [settings[key] for key in searched]
-    return [in_round, trial, state, value, settings["epochs"], *sought, sidecar["reason"] if failed else None]
+def candidate(variant: str, values: Sequence[float | None], seeds: Sequence[int]) -> dict[str, Any]:
+    """A variant's line; without a mean when a seed has no score, which happens when valid holds one class."""
+    known = [value for value in values if value is not None]
+    whole = len(known) == len(values)
+    return {
+        "variant": variant,
+        "mean": float(np.mean(known)) if whole else None,
+        "sd": float(np.std(known, ddof=1)) if whole and len(known) > 1 else None,
+        "interval": t_interval(known) if whole else None,
+        "values": list(values),
+        "seeds": list(seeds),
+    }
 
 
 def select_champion(
-    sidecar_paths: Sequence[str],
-    selection_path: str,
+    runs: Mapping[tuple[str, int], str],
     trials_path: str,
+    selection_path: str,
     *,
     metric: str,
-    searched: Sequence[str],
     provenance: Mapping[str, Any],
 ) -> None:
-    """Of equals the first named wins; a failed trial is listed and never wins.
+    """`runs`: variant and seed of each sidecar. Of equals the first named wins.
 
-    Raises: InputError when candidates were trained on different data.
+    Raises: InputError when candidates were trained on different data, or none has a score.
     """
-    candidates, failed, trials, data = [], [], [], {}
-    for path in sidecar_paths:
-        sidecar, name = read_json(path), candidate_name(path)
-        data[sidecar["digests"]["data"]] = path
-        if name.startswith("round-"):
-            trials.append(trial_row(sidecar, name, metric, searched))
-        if sidecar["state"] == "failed":
-            failed.append({"name": name, "reason": sidecar["reason"]})
-            continue
-        weights = str(Path(path).with_suffix(".pt"))
-        candidates.append({"name": name, "weights": weights, "value": sidecar["valid"][metric]})
+    sidecars = {run: read_json(path) for run, path in runs.items()}
+    data = {sidecar["digests"]["data"]: runs[run] for run, sidecar in sidecars.items()}
     if len(data) > 1:
         raise InputError(
             f"{' and '.join(data.values())}: trained on different data; rebuild them before a champion is chosen"
         )
-    candidates.sort(key=lambda candidate: -candidate["value"])
-    print(f"champion: {candidates[0]['name']} with {metric} {candidates[0]['value']:.4f} on valid")
+    seeds = {variant: [seed for name, seed in runs if name == variant] for variant, _ in runs}
+    values = {run: sidecar["valid"][metric] for run, sidecar in sidecars.items()}
+    candidates = [candidate(name, [values[name, seed] for seed in own], own) for name, own in seeds.items()]
+    candidates.sort(key=lambda row: (row["mean"] is None, -(row["mean"] or 0)))
+    best = candidates[0]
+    if best["mean"] is None:
+        raise InputError(
+            f"no variant has a {metric} on valid in every seed, so there is no champion; valid needs both classes"
+        )
+    at = int(np.argmax(best["values"]))
+    run = best["variant"], best["seeds"][at]
+    chosen = {
+        "name": f"{run[0]}/seed-{run[1]}",
+        "variant": run[0],
+        "seed": run[1],
+        "weights": str(Path(runs[run]).with_suffix(".pt")),
+        "value": best["values"][at],
+    }
+    print(f"champion: {chosen['name']} with {metric} {chosen['value']:.4f} on valid, {best['mean']:.4f} over all seeds")
+    failed = [
+        {"name": f"{row['phase']}/trial-{row['trial']}", "reason": row["reason"]}
+        for row in read_csv(trials_path, ("phase", "trial", "state", "reason"))
+        if row["state"] == "FAIL"
+    ]
     write_json(
         selection_path,
         {
             "metric": metric,
             "candidates": candidates,
-            "failed": failed,
-            "chosen": candidates[0],
+            "chosen": chosen,
+            "failed_trials": failed,
             "provenance": provenance,
         },
     )
-    write_csv(trials_path, ("round", "trial", "state", "value", "epochs", *searched, "reason"), trials)
 
 
 if __name__ == "__main__":
     with run_stage(snakemake) as provenance:
         select_champion(
-            snakemake.input.sidecars,
-            snakemake.output.selection,
-            snakemake.output.trials,
+            dict(zip(map(tuple, snakemake.params.runs), snakemake.input.sidecars, strict=True)),
+            snakemake.input.trials,
+            snakemake.output[0],
             metric=snakemake.params.metric,
-            searched=snakemake.params.searched,
             provenance=provenance,
         )

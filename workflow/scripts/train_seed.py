@@ -6,8 +6,10 @@ Writes: weights.pt, weights.json, history.csv (a row an epoch), steps.csv and la
 
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+from pcam.live import Live, live_of
 from pcam.recipe import Outputs, train_recipe
 from pcam.stage import run_stage, say_for
 
@@ -23,6 +25,7 @@ def train_seed(
     data_label: str,
     name: str,
     provenance: Mapping[str, Any],
+    live: Live | None = None,
 ) -> None:
     """Raises: InputError when there is too little data or memory, or the training diverges."""
     train_recipe(
@@ -35,6 +38,7 @@ def train_seed(
         data_label=data_label,
         report=partial(say_for, name),
         provenance=provenance,
+        live=live,
     )
 
 
@@ -50,4 +54,6 @@ if __name__ == "__main__":
             data_label=snakemake.params.data_label,
             name=" ".join([snakemake.rule, *map(str, snakemake.wildcards)]),
             provenance=provenance,
+            # Not a parameter: where a training reports to makes no other training.
+            live=live_of(snakemake.config["tracking"], "/".join(Path(snakemake.output.weights).parts[-3:-1])),
         )

@@ -104,7 +104,7 @@ def write_journal(
         **dynamics_answers(found, config, runs),
         **of_audit,
         **reproducibility_answers(found),
-        **model_answers(found, config, runs, of_audit["prior_shift"]),
+        **model_answers(found, config, runs),
         **{name: what for name, what in found.items() if name.isidentifier()},
         "found": found,
         "config": config,
@@ -122,6 +122,7 @@ def write_journal(
         "snippets": cut_snippets(cuts, root),
         "checklist_line": checklist_line(found["checklist"]),
         "first_steps": f"steps {runs[0][0]} {runs[0][1]}",
+        "reproduction_names": [name for name in sources if name.startswith("reproduction ")],
     }
     text = render_markdown(template_path, context)
     print(f"{text.count('missing: ')} lookups are missing, {text.count(FILL_IN)} places are left to the group")

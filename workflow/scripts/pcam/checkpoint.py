@@ -3,9 +3,11 @@
 import hashlib
 import io
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -107,3 +109,17 @@ def predict_logits(model: nn.Module, patches: torch.Tensor) -> torch.Tensor:
     """Logits (N,) of normalised patches (N,3,96,96)."""
     with torch.inference_mode():
         return model(patches)
+
+
+def probabilities_of(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Logistic function of logits / temperature in float64 (N,), stable at both ends."""
+    return np.exp(-np.logaddexp(0.0, -logits.astype(np.float64) / temperature))
+
+
+def probabilities(logits: np.ndarray, sidecar: Mapping[str, Any]) -> np.ndarray:
+    """Probabilities float64 (N,) of tumour, of the logits (N,) of a checkpoint with this sidecar.
+
+    The sidecar's threshold belongs to these. Its temperature is null where none has been fitted.
+    """
+    temperature = sidecar.get("temperature")
+    return probabilities_of(logits, 1.0 if temperature is None else temperature)

@@ -18,7 +18,13 @@ from markupsafe import Markup
 from pcam.files import InputError, read_csv, read_json
 
 FILL_IN = "[fill in]"
-METRIC_NAMES = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC", "f_beta": "F-beta", "brier": "Brier score"}
+METRIC_NAMES = {
+    "roc_auc": "ROC-AUC",
+    "pr_auc": "PR-AUC",
+    "f_beta": "F-beta",
+    "brier": "Brier score",
+    "ece": "ECE (calibration error)",
+}
 
 
 @dataclass(frozen=True)
@@ -171,6 +177,16 @@ def mean_sd(summary: Any, digits: int = 3) -> Any:
         return f"{number(summary.mean, digits)}; sd and interval undefined (n = {n})"
     spread = f"± {number(summary.sd, digits)} (95 % interval {interval(summary.interval, digits)}; n = {n})"
     return f"{number(summary.mean, digits)} {spread}"
+
+
+def estimate(told: Any, digits: int = 3) -> Any:
+    """An estimate and its interval; what is undefined says why."""
+    if not is_measured(told):
+        return told
+    if told.value is None:
+        return f"undefined: {told.note}" if is_measured(told.note) else "undefined"
+    value = number(float(told.value), digits)
+    return value if told.low is None else f"{value} ({interval([told.low, told.high], digits)})"
 
 
 def escape_markdown(text: str) -> str:

@@ -13,7 +13,7 @@ from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from pcam.files import atomic_path, write_text
 
@@ -150,6 +150,17 @@ def log_axis(axes: Axes, which: str, values: Sequence[float] | np.ndarray) -> No
     axis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axis.set_minor_locator(NullLocator())
+
+
+def span_axis(axes: Axes, parameter: Mapping[str, Any]) -> None:
+    """The x axis over all values that the search may give a setting, so that what it left out shows."""
+    low, high = parameter["low"], parameter["high"]
+    if parameter.get("log"):
+        log_axis(axes, "x", [low, high])
+        axes.set_xlim(low * (low / high) ** 0.05, high * (high / low) ** 0.05)
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 4, 5, 10], integer=parameter["type"] == "int"))
+        axes.set_xlim(low - 0.05 * (high - low), high + 0.05 * (high - low))
 
 
 def seed_styles(seeds: Sequence[object]) -> dict[object, dict[str, Any]]:

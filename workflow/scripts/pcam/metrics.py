@@ -7,18 +7,17 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy import stats
+from scipy.special import ndtri
 from sklearn import metrics as sk
 
-# Metrics whose value depends on the decision threshold come after those that do not.
-RANKING_METRICS = ("roc_auc", "pr_auc", "brier", "log_loss")
-DECISION_METRICS = ("f_beta", "accuracy", "balanced_accuracy", "sensitivity", "specificity")
+LEAST_PROBABILITY = 1e-7  # for the log loss, which a certainty that turns out wrong would make infinite
 
 
-def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Wilson score interval of a proportion (Wilson 1927); (0, 1) when n is 0."""
+def wilson_interval(successes: float, n: float, level: float = 0.95) -> tuple[float, float]:
+    """Wilson score interval of a proportion (Wilson 1927); (0, 1) when n is 0. n may be an effective number."""
     if n == 0:
         return 0.0, 1.0
-    z = float(stats.norm.ppf(0.5 + level / 2))
+    z = float(ndtri(0.5 + level / 2))
     rate = successes / n
     centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * float(np.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n)))
@@ -73,11 +72,52 @@ def roc_auc_error(labels: np.ndarray, scores: np.ndarray) -> float | None:
     return None if influence is None else float(np.sqrt(np.sum(influence**2)))
 
 
+def pr_auc(labels: np.ndarray, scores: np.ndarray) -> float | None:
+    """Area under the precision-recall curve as average precision; None when a class is missing."""
+    return float(sk.average_precision_score(labels, scores)) if len(np.unique(labels)) == 2 else None
+
+
+def pr_auc_influence(labels: np.ndarray, scores: np.ndarray) -> np.ndarray | None:
+    """What each patch adds to the error of the PR-AUC: its derivative by the weight of the patch. None without tumour.
+
+    Average precision is the mean over the positives of the precision at their score, so a patch acts in two ways: as
+    one more term of the mean, and on the precision at every score up to its own.
+    """
+    positives = int(np.sum(labels == 1))
+    if positives == 0:
+        return None
+    order = np.argsort(scores, kind="stable")  # lowest first
+    ranked, truths = scores[order], (labels[order] == 1).astype(float)
+    first = np.searchsorted(ranked, ranked, side="left")  # of its ties
+    called = len(ranked) - first  # patches at this score or above
+    found = (positives - np.concatenate([[0.0], np.cumsum(truths)]))[first]
+    precision = found / called
+    area = float(np.sum(truths * precision)) / positives
+    last = np.searchsorted(ranked, ranked, side="right") - 1  # of its ties
+    per_call = np.cumsum(truths / called)[last]
+    lost = np.cumsum(truths * precision / called)[last]
+    influence = np.empty(len(labels))
+    influence[order] = (truths * (precision - area) + truths * per_call - lost) / positives
+    return influence
+
+
+def calibration_bins(probabilities: np.ndarray, bins: int) -> np.ndarray:
+    """Bin (N,), from 0, of each patch: equal counts from the least probability to the highest, ties in one bin."""
+    ranked = np.sort(probabilities)
+    return np.searchsorted(ranked, probabilities, side="left") * bins // len(ranked)
+
+
+def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int) -> float:
+    """Mean over the patches of |mean probability - share of positives| of their bin (ECE), bins of equal counts."""
+    excess = np.bincount(calibration_bins(probabilities, bins), weights=probabilities - labels, minlength=bins)
+    return float(np.sum(np.abs(excess)) / len(labels))
+
+
 def logit_interval(area: float, error: float, level: float = 0.95) -> tuple[float, float] | None:
     """Interval of an area on the logit scale, so that it stays inside 0..1; None where it is undefined."""
     if not 0 < area < 1 or error == 0:
         return None
-    z = float(stats.norm.ppf(0.5 + level / 2))
+    z = float(ndtri(0.5 + level / 2))
     centre, half = np.log(area / (1 - area)), z * error / (area * (1 - area))
     return float(1 / (1 + np.exp(half - centre))), float(1 / (1 + np.exp(-half - centre)))
 
@@ -95,24 +135,30 @@ def f_beta(labels: np.ndarray, decisions: np.ndarray, beta: float) -> float | No
     return float(sk.fbeta_score(labels, decisions, beta=beta, zero_division=0.0))
 
 
+def log_losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Log loss (N,) of each patch, its probability kept LEAST_PROBABILITY away from 0 and 1."""
+    given = np.clip(np.where(labels == 1, probabilities, 1 - probabilities), LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+    return -np.log(given)
+
+
 def score(labels: np.ndarray, probabilities: np.ndarray, threshold: float, beta: float) -> dict[str, float | None]:
     """Every metric of one set of predictions; a patch is called positive when its probability reaches `threshold`."""
     decisions = (probabilities >= threshold).astype(int)
-    both = len(np.unique(labels)) == 2
     positive, negative = labels == 1, labels == 0
     sensitivity = float(decisions[positive].mean()) if positive.any() else None
     specificity = float(1 - decisions[negative].mean()) if negative.any() else None
     balanced = (sensitivity + specificity) / 2 if sensitivity is not None and specificity is not None else None
     return {
         "roc_auc": roc_auc(labels, probabilities),
-        "pr_auc": float(sk.average_precision_score(labels, probabilities)) if both else None,
+        "pr_auc": pr_auc(labels, probabilities),
         "brier": float(np.mean((probabilities - labels) ** 2)),
-        "log_loss": float(sk.log_loss(labels, np.clip(probabilities, 1e-7, 1 - 1e-7), labels=[0, 1])),
+        "log_loss": float(np.mean(log_losses(labels, probabilities))),
         "f_beta": f_beta(labels, decisions, beta),
         "accuracy": float(np.mean(decisions == labels)),
         "balanced_accuracy": balanced,
         "sensitivity": sensitivity,
         "specificity": specificity,
+        "precision": float(labels[decisions == 1].mean()) if decisions.any() else None,
     }
 
 

@@ -37,3 +37,14 @@ def read_predictions(path: str | Path) -> Predictions:
     if not np.all((probabilities >= 0) & (probabilities <= 1)):
         raise InputError(f"{path}: a probability lies outside 0 to 1; predict the split again")
     return Predictions(rows, labels, probabilities)
+
+
+def read_logits(path: str | Path) -> np.ndarray:
+    """Logits float64 (N,) of a prediction table, untempered.
+
+    Raises: InputError when the file is missing or a logit is no number.
+    """
+    try:
+        return np.array([float(line["logit"]) for line in read_csv(path, ("logit",))], np.float64)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; predict the split again") from None

@@ -6,24 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from pcam.batches import read_split
-from pcam.checkpoint import load_tensors, save_checkpoint, tensors_digest
+from pcam.checkpoint import load_tensors, probabilities_of, save_checkpoint, tensors_digest
 from pcam.determinism import fix_device
 from pcam.files import InputError, document_digest, file_digest, read_json, write_csv
+from pcam.live import Live, LiveLog, reporting
 from pcam.memory import memory_advice
 from pcam.metrics import roc_auc_error, score
 from pcam.preprocess import Preprocessing
 from pcam.runtime import describe_runtime
 from pcam.settings import TrainSettings, read_train_settings, settings_digest
 from pcam.survival import ResumeState, lock_target, remove_leftovers
-from pcam.training import (
-    HISTORY_COLUMNS,
-    LAYERS_COLUMNS,
-    STEPS_COLUMNS,
-    architecture_of,
-    predict,
-    probabilities_of,
-    train,
-)
+from pcam.training import HISTORY_COLUMNS, LAYERS_COLUMNS, STEPS_COLUMNS, architecture_of, predict, train
 
 RESUME = "resume.pt"
 
@@ -67,6 +60,20 @@ def all_files(outputs: Outputs) -> list[Path]:
     return [*map(Path, vars(outputs).values()), Path(outputs.weights).with_name(RESUME)]
 
 
+def open_live_log(
+    live: Live,
+    settings: TrainSettings,
+    seed: int,
+    digests: Mapping[str, str],
+    provenance: Mapping[str, Any],
+    report: Any,
+) -> LiveLog:
+    """The run of this training on the server."""
+    tags = {"seed": seed, "commit": provenance["commit"], "dirty": provenance["dirty"],
+            **{f"{name}_digest": value for name, value in digests.items()}}  # fmt: skip
+    return LiveLog(live, document_digest([live.name, digests, seed]), asdict(settings), tags, HISTORY_COLUMNS, report)
+
+
 def train_recipe(
     settings_path: str,
     stores: Mapping[str, str],
@@ -78,8 +85,9 @@ def train_recipe(
     data_label: str,
     report: Any,
     provenance: Mapping[str, Any],
+    live: Live | None = None,
 ) -> None:
-    """Train on train alone, score on valid, write the outputs.
+    """Train on train alone, score on valid, write the outputs; report to the server of `live` meanwhile.
 
     A lock keeps a second process out. One that waited for it, and finds the outputs of this very training finished,
     leaves them as they are.
@@ -100,7 +108,11 @@ def train_recipe(
         remove_leftovers(all_files(outputs))
         resume = ResumeState(folder / RESUME, document_digest([digests, seed, runtime]), report)
         train_split, valid = (read_split(stores[split], tables[split]) for split in ("train", "valid"))
-        trained = train(settings, seed, train_split, valid, preprocessing, resume=resume, report=report)
+        log = open_live_log(live, settings, seed, digests, provenance, report) if live is not None else None
+        with reporting(log) as on_epoch:
+            trained = train(
+                settings, seed, train_split, valid, preprocessing, resume=resume, report=report, on_epoch=on_epoch
+            )
         with memory_advice():
             probabilities = probabilities_of(predict(trained.model, valid.patches, preprocessing, device))
         # Threshold 0.5 and beta 1 touch neither of the two ranking metrics kept here.
@@ -120,6 +132,7 @@ def train_recipe(
                 "state": "complete",
                 "architecture": architecture_of(settings),
                 "preprocessing": asdict(preprocessing),
+                "temperature": None,
                 "threshold": None,
                 "threshold_rule": None,
                 "digests": digests,

@@ -3,17 +3,18 @@
 `read_config` checks the config against workflow/schemas/config.schema.yaml and names the first mistake in one line.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-import jsonschema
 import yaml
 
 from pcam.files import InputError, document_digest, read_json
+from pcam.schema import check_schema, non_finite
+from pcam.search_space import check_rungs, check_space
 
+TUNED = "tuned"  # the variant whose recipe comes out of the search
 SCHEMA = Path(__file__).resolve().parents[2] / "schemas" / "config.schema.yaml"
 
 
@@ -134,13 +135,32 @@ class SearchSettings:
     seed: int
     train_seed: int
     metric: str
-    epochs: int
+    rungs: tuple[dict[str, int], ...]
     space: dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class ThresholdSettings:
+    rule: str
     beta: float
+    sensitivity: float
+    missed_cost: float
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    level: float
+    resamples: int
+    least_groups: int
+    ece_bins: int
+    seed: int
+    coverage_draws: int
+
+
+@dataclass(frozen=True)
+class DeploymentSettings:
+    patches: int
+    false_alarm_rate: float
 
 
 @dataclass(frozen=True)
@@ -160,6 +180,8 @@ class BenchmarkSettings:
 @dataclass(frozen=True)
 class TrackingSettings:
     experiment: str
+    uri: str | None
+    timeout_s: float
 
 
 @dataclass(frozen=True)
@@ -181,9 +203,12 @@ class Settings:
     reproducibility: ReproducibilitySettings
     search: SearchSettings
     threshold: ThresholdSettings
+    evaluation: EvaluationSettings
+    deployment: DeploymentSettings
     slices: SliceSettings
     benchmark: BenchmarkSettings
     tracking: TrackingSettings
+    run: str | None
     journal: JournalSettings
 
     def variant(self, name: str) -> TrainSettings:
@@ -218,43 +243,14 @@ def from_mapping(kind: type[T], values: Mapping[str, Any]) -> T:
     return kind(**built)
 
 
-def _mistake(error: jsonschema.ValidationError) -> str:
-    """One line for one schema error: where, what value, what is allowed."""
-    where = ".".join(str(part) for part in error.absolute_path) or "the config"
-    if error.validator == "additionalProperties":
-        allowed = sorted(error.schema.get("properties", {}))
-        unknown = sorted(set(error.instance) - set(allowed))[0]
-        return f"{where}: unknown key {unknown!r}; known are {', '.join(allowed)}"
-    if error.validator == "required":
-        return f"{where}: key {next(k for k in error.validator_value if k not in error.instance)!r} is missing"
-    hint = error.schema.get("description", "")
-    return f"{where}: {error.message}" + (f" ({hint})" if hint else "")
-
-
-def _non_finite(value: Any, where: str = "") -> str | None:
-    """Path of the first NaN or infinity: comparing with a bound does not catch them."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return where
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    found = (_non_finite(child, f"{where}.{key}".lstrip(".")) for key, child in items)
-    return next((path for path in found if path), None)
-
-
-def _check(instance: Any, schema: Mapping[str, Any]) -> None:
-    """Raises: InputError with the first mistake in one line."""
-    errors = sorted(jsonschema.Draft202012Validator(schema).iter_errors(instance), key=lambda e: list(map(str, e.path)))
-    if errors:
-        raise InputError(" ".join(f"config: {_mistake(errors[0])}".split()))
-
-
 def read_config(config: Mapping[str, Any]) -> Settings:
     """The merged config, checked.
 
     Raises: InputError, one line with key, value and what is allowed.
     """
     schema = yaml.safe_load(SCHEMA.read_text())
-    _check(dict(config), schema)
-    if path := _non_finite(dict(config)):
+    check_schema(dict(config), schema)
+    if path := non_finite(dict(config)):
         raise InputError(f"config: {path}: nan and inf are no settings; give a finite number")
     settings = from_mapping(Settings, config)
     if settings.data.source == "directory" and settings.data.directory is None:
@@ -263,36 +259,11 @@ def read_config(config: Mapping[str, Any]) -> Settings:
         raise InputError(
             f"config: search.train_seed {settings.search.train_seed} is not one of seeds {list(settings.seeds)}"
         )
+    if TUNED in settings.variants:
+        raise InputError(f"config: variants.{TUNED}: the search's own recipe has this name; choose another")
+    check_rungs(settings.search.rungs, settings.search.rounds * settings.search.trials)
     check_space(settings.search.space, schema["properties"]["train"]["properties"])
     return settings
-
-
-def check_space(space: Mapping[str, Mapping[str, Any]], recipe: Mapping[str, Any]) -> None:
-    """Every value a trial could get must be valid in `recipe`, the schema of a training recipe.
-
-    Raises: InputError when a searched name is no training setting, or a bound is reversed or out of its range.
-    """
-    for name, parameter in space.items():
-        where = f"search.space.{name}"
-        if name not in recipe:
-            raise InputError(f"config: {where}: no such training setting; known are {', '.join(recipe)}")
-        if "low" in parameter and parameter["low"] >= parameter["high"]:
-            raise InputError(f"config: {where}: low {parameter['low']} is not below high {parameter['high']}")
-        if parameter.get("log") and parameter["low"] <= 0:
-            raise InputError(f"config: {where}: low {parameter['low']} has no logarithm; set it above 0 or drop log")
-        if parameter.get("log") and parameter.get("step", 1) != 1:
-            raise InputError(f"config: {where}: log and a step of {parameter['step']} exclude each other; drop one")
-        if parameter["type"] == "float" and recipe[name].get("type") == "integer":
-            raise InputError(f"config: {where}: {name} takes whole numbers; use type int")
-        if recipe[name].get("type") == "number" and any(isinstance(c, int) for c in parameter.get("choices", ())):
-            raise InputError(
-                f"config: {where}: choices {parameter['choices']}: write {name} with a decimal point, as 0.0"
-            )
-        for value in parameter.get("choices", [parameter.get("low"), parameter.get("high")]):
-            try:
-                _check(value, recipe[name])
-            except InputError as error:
-                raise InputError(f"config: {where}: {str(error).partition('the config: ')[2]}") from None
 
 
 def read_train_settings(path: str | Path) -> TrainSettings:

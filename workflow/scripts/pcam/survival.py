@@ -69,8 +69,12 @@ def _unpack(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def lock_target(folder: str | Path, report: Callable[[str], None]) -> Iterator[bool]:
-    """Hold the lock of a target's folder; yields whether it had to wait for another process.
+def lock_target(
+    folder: str | Path,
+    report: Callable[[str], None],
+    doing: str = "trains the same target; ending it lets this run go on from there",
+) -> Iterator[bool]:
+    """Hold the lock of a target's folder; yields whether it had to wait for another process, which is `doing` what.
 
     Snakemake killed alone leaves its child running. A rerun waits for that child here, and never writes beside it. The
     kernel frees the lock of a process that died, however it died.
@@ -92,7 +96,7 @@ def lock_target(folder: str | Path, report: Callable[[str], None]) -> Iterator[b
                 waited = True
                 handle.seek(0)
                 holder = handle.read().strip() or "another process"
-                report(f"waiting for {holder}, which trains the same target; ending it lets this run go on from there")
+                report(f"waiting for {holder}, which {doing}")
                 fcntl.flock(handle, fcntl.LOCK_EX)
         except OSError as error:
             report(f"{path}: this file system gives no locks ({error.strerror}); never run two workflows here at once")

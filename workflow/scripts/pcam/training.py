@@ -84,11 +84,6 @@ def predict(
     return logits
 
 
-def probabilities_of(logits: np.ndarray) -> np.ndarray:
-    """Logistic function in float64, stable at both ends."""
-    return np.exp(-np.logaddexp(0.0, -logits.astype(np.float64)))
-
-
 class Learner:
     """A model with its optimiser and the running average of its weights. One call is one training step."""
 
@@ -210,11 +205,13 @@ def train(
     *,
     resume: ResumeState | None,
     report: Callable[[str], None],
+    on_epoch: Callable[[Sequence[float]], None] = lambda row: None,
     controls: Controls = ALL_ON,
 ) -> Trained:
     """Train one model from scratch, or from the state in `resume`, which stays for the caller to remove.
 
-    `report` gets a line an epoch, and one every half minute in longer epochs.
+    `report` gets a line an epoch, and one every half minute in longer epochs; `on_epoch` gets each row of history,
+    those of a resumed training's earlier epochs too.
 
     Raises: InputError when there are fewer than two training patches; TrainingFailed when there is too little memory,
     or a loss or a gradient is not finite.
@@ -240,6 +237,8 @@ def train(
         history, done = state["history"], state["done"]
         records.restore(state["records"])
         report(f"resumed after step {done} of {total}")
+        for row in history:
+            on_epoch(row)
 
     progress = Progress(report, settings.epochs, total, done, batch_size)
     saved = time.monotonic()
@@ -253,6 +252,7 @@ def train(
         so_far = records.bring_home()
         history.append(_history_row(learner, valid_split, so_far[-per_epoch:], epoch, rates[done - 1]))
         progress.epoch(history[-1], done)
+        on_epoch(history[-1])
         if resume is not None:
             resume.save(done=done, history=history, records=so_far.clone(), **learner.state())
             saved = time.monotonic()

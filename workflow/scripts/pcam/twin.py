@@ -16,6 +16,7 @@ from pcam.preprocess import Preprocessing
 # The order in which a difference is named: one further up can explain all that are further down.
 CAUSES = ("versions", "device", "data", "config", "code")
 HASHES = ("weights", "losses", "predictions")
+SIDES = ("here", "there")  # what the two runs of a comparison are called
 
 
 def load_weights(path: str | Path) -> dict[str, torch.Tensor]:
@@ -93,28 +94,33 @@ def differing_causes(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[
     return found
 
 
-def told(difference: Mapping[str, Any]) -> str:
-    """One difference in words; of a list, such as instruction sets, only what one side lacks."""
+def told(difference: Mapping[str, Any], sides: tuple[str, str] = SIDES) -> str:
+    """One difference in words; of a list, such as instruction sets, only what one side lacks.
+
+    `sides`: what the two runs are called.
+    """
     here, there = difference["here"], difference["there"]
     if isinstance(here, list) and isinstance(there, list):
         here, there = ([item for item in mine if item not in other] for mine, other in ((here, there), (there, here)))
-    sides = [
+    values = [
         ("nothing more" if side == [] else ", ".join(side) if isinstance(side, list) else side)
         for side in (here, there)
     ]
-    shown = ["none" if side is None else str(side)[:60] for side in sides]
-    return f"{difference['cause']} ({difference['what']}: {shown[0]} here, {shown[1]} there)"
+    shown = [
+        f"{'none' if value is None else str(value)[:60]} {side}" for value, side in zip(values, sides, strict=True)
+    ]
+    return f"{difference['cause']} ({difference['what']}: {', '.join(shown)})"
 
 
-def verdict(differing: Sequence[str], causes: Sequence[Mapping[str, Any]]) -> str:
-    """`differing`: names of results with other bits; `causes`: see differing_causes."""
+def verdict(differing: Sequence[str], causes: Sequence[Mapping[str, Any]], sides: tuple[str, str] = SIDES) -> str:
+    """`differing`: names of results with other bits; `causes`: see differing_causes; `sides`: see told."""
     if not differing:
         if not causes:
             return "the same bits, with equal versions, device, data, config and code"
-        return f"the same bits, although something differs; the first is {told(causes[0])}"
+        return f"the same bits, although something differs; the first is {told(causes[0], sides)}"
     what = f"other bits in {', '.join(differing)}"
     if causes:
-        return f"{what}; the first difference is {told(causes[0])}"
+        return f"{what}; the first difference is {told(causes[0], sides)}"
     return f"{what}; unexplained: versions, device, data, config and code are equal"
 
 

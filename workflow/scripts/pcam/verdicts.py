@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pcam.answers_model import beats_always, slice_sentence, tuning_sentence
+from pcam.answers_model import slice_sentence
+from pcam.answers_results import beats_always
+from pcam.answers_tuning import tuning_sentence
 from pcam.documents import Missing, is_measured, mean_sd, number, words
 
 Found = Mapping[str, Any]
