@@ -161,7 +161,7 @@ def test_every_point_has_intervals_and_shares_that_fit(measured: dict[str, Any])
 @pytest.mark.parametrize(
     ("issue", "label"),
     [(name, f"{sign}50 %") for name in ("haematoxylin", "eosin", "brightness") for sign in "+-"]
-    + [("blur", "2"), ("jpeg", "quality 30"), ("normalisation", "BGR")],
+    + [("blur", "2"), ("JPEG", "quality 30"), ("normalisation", "BGR")],
 )
 def test_a_strong_change_of_the_pixels_is_caught_by_the_guard(measured: dict[str, Any], issue: str, label: str) -> None:
     guard = points(measured)[issue, label]["guard"]

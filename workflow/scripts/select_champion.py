@@ -25,6 +25,7 @@ def candidate(variant: str, values: Sequence[float | None], seeds: Sequence[int]
         "sd": float(np.std(known, ddof=1)) if whole and len(known) > 1 else None,
         "interval": t_interval(known) if whole else None,
         "values": list(values),
+        "n": len(values),
         "seeds": list(seeds),
     }
 

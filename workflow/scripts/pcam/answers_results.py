@@ -93,16 +93,26 @@ def interval_rows(evaluation: Any) -> Rows:
     ]
 
 
+def coverage_head(coverage: Any) -> list[Any]:
+    """The simulated cases, in the order of the columns."""
+    cases = coverage.cases
+    names = [] if isinstance(cases, Missing) else dict.fromkeys(row.case for row in cases)
+    return ["metric", "kind of interval", *names]
+
+
 def coverage_rows(coverage: Any) -> Rows:
-    """How often each kind of interval held the truth in simulated data sets."""
+    """How often each kind of interval held the truth in simulated data sets, by case; in bold what leaves the range."""
     cases = coverage.cases
     if isinstance(cases, Missing):
         return cases
-    return [
-        [row.case, words(row.metric), row.kind, percent(row.covered), interval([100 * row.low, 100 * row.high], 1),
-         "yes" if HOLDS[0] <= row.covered <= HOLDS[1] else "no"]
-        for row in cases
-    ]  # fmt: skip
+    shares: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in cases:
+        told = percent(row.covered)
+        held = HOLDS[0] <= row.covered <= HOLDS[1]
+        kind = row.kind.removesuffix(", by slide")
+        shares.setdefault((row.metric, kind), {})[row.case] = told if held else Markup(f"**{told}**")
+    columns = coverage_head(coverage)[2:]
+    return [[words(metric), kind, *(by.get(case, "") for case in columns)] for (metric, kind), by in shares.items()]
 
 
 def coverage_sentence(coverage: Any) -> Any:
@@ -133,7 +143,7 @@ def run_rows(runs: Any) -> Rows:
     if isinstance(runs.runs, Missing):
         return runs.runs
     return [
-        [run.name, run.run_id, run.kind, run.metrics, _tag(run, "seed"), str(run.tags.commit)[:8],
+        [run.name, run.run_id, run.kind, run.metrics, _tag(run, "seed"), str(_tag(run, "commit"))[:8],
          "none, it failed" if run.status == "FAILED" else str(_tag(run, "weights_digest"))[:12]]
         for run in runs.runs
     ]  # fmt: skip
@@ -218,6 +228,7 @@ def results_answers(found: Found, variants: Sequence[str]) -> dict[str, Any]:
         "beats_always": beats_always(f.mean, always.f_beta, "The baseline variant, as mean of its seeds,", f.interval),
         "interval_table": interval_rows(found["evaluation"]),
         "coverage_sentence": coverage_sentence(found["coverage"]),
+        "coverage_head": coverage_head(found["coverage"]),
         "coverage_table": coverage_rows(found["coverage"]),
         "carried_table": prior_rows(found["prior_effect"]),
         "run_count": len(found["runs"].runs),

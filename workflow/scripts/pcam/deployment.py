@@ -87,7 +87,7 @@ ISSUES = (
     _percent("brightness", scaled, PIXELS),
     Issue("blur", "sigma, px", (AS_IT_IS, *(Step(s, f"{s:g}", blurred(s)) for s in (0.5, 1.0, 2.0))), PIXELS),
     Issue(
-        "jpeg",
+        "JPEG",
         "100 - quality",
         (AS_IT_IS, *(Step(100 - q, f"quality {q}", jpeg(q, 2)) for q in (95, 80, 60, 30))),
         PIXELS,

@@ -251,6 +251,6 @@ def calibration(labels: np.ndarray, probabilities: np.ndarray, units: Units, rul
         high = methods.ece_null_high(probabilities, rules)
     else:
         high = methods.ece_null_high_by_group(labels, probabilities, units.ids, rules)
-    kind, note = KINDS["ece"].format(rules.resamples) + units.by, "compare with null_high"
+    kind, note = KINDS["ece"].format(rules.resamples) + units.by, "to be judged by its null band"
     note = note if units.note is None else f"{note}; {units.note}"
     return Estimate(value, None, None, kind, len(labels), units.groups, note, high)
