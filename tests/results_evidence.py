@@ -83,7 +83,7 @@ def results_evidence() -> dict[str, Any]:
                     "high": 0.911,
                 },
             ],
-        },  # fmt: skip
+        },
         "prior_effect": {
             "priors": {
                 split: {
@@ -193,5 +193,5 @@ def results_evidence() -> dict[str, Any]:
                     "points": [{"strength": None, "status": "not run: no GPU"}],
                 },
             ],
-        },  # fmt: skip
+        },
     }

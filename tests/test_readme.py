@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import yaml
 from conftest import ROOT
 from test_config import CONFIG, merged
+from test_live import free_port
 
 from pcam.facts import pcam_filename
 from workflow import TINY
@@ -59,9 +61,28 @@ def run(project: Path, command: str) -> subprocess.CompletedProcess[str]:
     if "profiles/slurm" in command:
         command = command.replace("path/to/the/files", str(project / "files")) + " --dry-run"
     environment = {**os.environ, "NO_COLOR": "1", "TERM": "dumb"}
+    if command == "make ui":
+        return serve(project, f"make ui PORT={free_port()}", environment)
     return subprocess.run(
         ["bash", "-c", command], cwd=project, env=environment, capture_output=True, text=True, check=False
     )
+
+
+def serve(project: Path, command: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """A command that serves until it is stopped: stopped, and counted as good, when it says that it has started."""
+    process = subprocess.Popen(
+        ["bash", "-c", command], cwd=project, env=environment, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert process.stdout
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if "Application startup complete" in line:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.communicate()
+            return subprocess.CompletedProcess(command, 0, "".join(lines), "")
+    return subprocess.CompletedProcess(command, process.wait() or 1, "".join(lines), "")
 
 
 def test_ci_runs_the_two_commands_of_a_fresh_machine() -> None:

@@ -75,9 +75,9 @@ def test_the_whole_run_makes_every_contract_and_a_second_one_has_nothing_to_do(f
         "train/baseline/seed-0/history.csv", "train/mlp/seed-0/steps.csv", "predict/baseline/seed-0/test.csv",
         "aggregate/seeds.json", "aggregate/coverage.json", "search/round-1/trial-1/weights.json",
         "search/rung-1/trial-0/weights.json", "search/recipe.json", "train/tuned/seed-0/weights.pt",
-        "champion/evaluation.json", "champion/prior_shift.json", "deployment/deployment.json", "champion/weights.pt", "champion/weights.json",
-        "slices/slices.csv", "benchmark/throughput.csv", "journal.md", "report.html", "checklist.json",
-        "tracking/runs.json", "reproducibility/twin.json", "reproducibility/fingerprint.json",
+        "champion/evaluation.json", "champion/prior_shift.json", "deployment/deployment.json", "champion/weights.pt",
+        "champion/weights.json", "slices/slices.csv", "benchmark/throughput.csv", "journal.md", "report.html",
+        "checklist.json", "tracking/runs.json", "reproducibility/twin.json", "reproducibility/fingerprint.json",
         "reproducibility/determinism.csv",
     ):  # fmt: skip
         assert (results / name).stat().st_size > 0, name

@@ -48,7 +48,8 @@ def test_the_default_run_has_every_stage(jobs: list[Job]) -> None:
         "gate_audit", "make_splits", "build_store", "train_seed", "predict_seed", "aggregate_seeds", "track_runs",
         "propose_trials", "train_trial", "select_champion", "choose_threshold", "slice_metrics", "measure_throughput",
         "promote_trial", "select_recipe", "evaluate_champion", "measure_prior_shift", "measure_coverage",
-        "measure_deployment", "plot_deployment", "plot_parallel", "find_spikes", "show_spikes", "compare_schedules", "plot_schedules", "write_journal", "build_report",
+        "measure_deployment", "plot_deployment", "plot_parallel", "find_spikes", "show_spikes",
+        "compare_schedules", "plot_schedules", "write_journal", "build_report",
     } <= rules  # fmt: skip
     trained = {
         output for job in jobs if job.rule == "train_seed" for output in job.outputs if output.endswith("weights.pt")

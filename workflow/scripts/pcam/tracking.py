@@ -64,7 +64,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Tracked:
-    """A record and the run that holds it; `fresh` when it was logged just now. seconds: what logging its values took."""
+    """A record and the run that holds it; `fresh` when logged just now. seconds: what logging its values took."""
 
     record: Record
     digest: str
