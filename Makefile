@@ -2,6 +2,8 @@
 PYTHON ?= python3
 CORES ?= 4
 BIN = .venv/bin
+# Two test files at a time; within a file tests share what they set up.
+SPREAD = --numprocesses 2 --dist loadfile
 .DEFAULT_GOAL := run
 .PHONY: run test test-slow bench bench-recipes golden style lock check-pins config-readme ui clean
 
@@ -10,10 +12,10 @@ run: .venv/runtime
 	@echo "The report lies at $(CURDIR)/results/report.html"
 
 test: .venv/dev
-	$(BIN)/python -m pytest -m "not slow" tests
+	$(BIN)/python -m pytest $(SPREAD) -m "not slow" tests
 
 test-slow: .venv/dev
-	$(BIN)/python -m pytest -m slow tests
+	$(BIN)/python -m pytest $(SPREAD) -m slow tests
 
 style: .venv/dev
 	$(BIN)/ruff check .
