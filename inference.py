@@ -86,6 +86,17 @@ def patches_of(path: Path) -> Iterator[Patch]:
         yield from image_patches(path)
 
 
+class Answer(NamedTuple):
+    """A row of the output; without pixels, so that many can be held back."""
+
+    source: str
+    row: int | None
+    x: int
+    y: int
+    probability: float
+    decision: int
+
+
 class Watch:
     """Collects what the guard must know of the patches that pass by: eight numbers and a name each."""
 
@@ -115,10 +126,8 @@ class Watch:
         return verdict.sentence() if verdict.warns else None, note
 
 
-def classify(
-    weights: str, paths: list[str], *, guarded: bool = False
-) -> tuple[Iterator[tuple[Patch, float, int]], Watch | None]:
-    """Patch, probability and decision 0/1, streamed in batches; and the watch that has seen them when they have ended.
+def classify(weights: str, paths: list[str], *, guarded: bool = False) -> tuple[Iterator[Answer], Watch | None]:
+    """Answers, streamed in batches, and the watch that has seen all patches when the answers have ended.
 
     Raises: InputError when the checkpoint, its guard or an input is missing, damaged or foreign.
     """
@@ -130,7 +139,7 @@ def classify(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
 
-    def results() -> Iterator[tuple[Patch, float, int]]:
+    def results() -> Iterator[Answer]:
         patches = (patch for path in paths for patch in patches_of(Path(path)))
         while batch := list(islice(patches, BATCH)):
             if watch is not None:
@@ -138,7 +147,7 @@ def classify(
             pixels = torch.from_numpy(np.stack([patch.pixels for patch in batch])).to(device)
             logits = predict_logits(model, normalise(pixels, preprocessing)).cpu().numpy()
             for patch, probability in zip(batch, probabilities(logits, sidecar).tolist(), strict=True):
-                yield patch, probability, int(probability >= threshold)
+                yield Answer(patch.source, patch.row, patch.x, patch.y, probability, int(probability >= threshold))
 
     return results(), watch
 
@@ -166,10 +175,10 @@ def main() -> int:
             if watch is not None and (finding := watch.findings()[0]):
                 print(f"refused: {finding}; --guard warn prints the answers all the same", file=sys.stderr)
                 return REFUSED
-        for index, (patch, probability, decision) in enumerate(results):
+        for index, answer in enumerate(results):
             if index == 0:
-                writer.writerow(("source", "row", "x", "y", "probability", "decision"))
-            writer.writerow((patch.source, patch.row, patch.x, patch.y, f"{probability:.6f}", decision))
+                writer.writerow(Answer._fields)
+            writer.writerow((*answer[:4], f"{answer.probability:.6f}", answer.decision))
     except InputError as error:
         sys.exit(f"error: {error}")
     if watch is not None:

@@ -65,12 +65,16 @@ def results_evidence() -> dict[str, Any]:
         },
         "coverage": {
             "draws": 2000,
+            "level": 0.95,
+            "target": [0.93, 0.97],
             "cases": [
                 {
                     "case": "n = 200",
                     "metric": "roc_auc",
                     "kind": "a kind of interval",
                     "covered": 0.951,
+                    "within": True,
+                    "undefined": 0,
                     "low": 0.941,
                     "high": 0.961,
                 },
@@ -79,6 +83,8 @@ def results_evidence() -> dict[str, Any]:
                     "metric": "brier",
                     "kind": "a kind of interval",
                     "covered": 0.901,
+                    "within": False,
+                    "undefined": 3,
                     "low": 0.891,
                     "high": 0.911,
                 },

@@ -13,8 +13,9 @@ from score_baselines import score_baselines
 from pcam.colour import BINS, colour_histograms
 from pcam.files import InputError, write_csv, write_json
 from pcam.intervals import estimate_metrics, read_groups
-from pcam.metrics import best_threshold, roc_auc, roc_auc_error, score
+from pcam.metrics import roc_auc, roc_auc_error, score
 from pcam.settings import EvaluationSettings, ThresholdSettings
+from pcam.thresholds import choose
 
 BETA = 2.0
 RULE = ThresholdSettings(rule="f_beta", beta=BETA, sensitivity=0.9, missed_cost=10.0)
@@ -117,7 +118,7 @@ def test_each_seed_keeps_its_estimates_by_slide(make_runs):
         assert test[name]["estimates"][1] == estimate.as_document()
         assert test[name]["values"][1] == estimate.value
     assert test["roc_auc"]["estimates"][1]["kind"] == "DeLong on the logit scale, by slide"
-    assert test["roc_auc"]["kind"] == "Student, over 3 seeds"
+    assert test["roc_auc"]["kind"] == "Student, n = 3 seeds"
 
 
 def test_differences_are_paired_by_seed_and_may_be_negative(make_runs):
@@ -186,7 +187,7 @@ def test_roc_auc_carries_the_standard_error_of_every_seed(make_runs):
 def test_each_seed_is_judged_at_the_threshold_of_its_own_valid(make_runs):
     runs = make_runs()
     document = runs.aggregate()["baseline"]
-    thresholds = [best_threshold(*predictions_of(runs.folder("baseline", s) / "valid.csv"), BETA) for s in (7, 0, 2)]
+    thresholds = [choose(*predictions_of(runs.folder("baseline", s) / "valid.csv"), RULE) for s in (7, 0, 2)]
     assert len(set(thresholds)) == 3
     for split in LABELS:
         assert document[split]["threshold"]["values"] == thresholds

@@ -249,8 +249,9 @@ def test_a_split_of_one_class_is_undefined_and_never_zero(tmp_path: Path) -> Non
     assert told["test"]["metrics"]["roc_auc"]["value"] is None and told["test"]["metrics"]["roc_auc"]["note"]
     assert told["beats_always_tumour"] == {"valid": False, "test": None} and told["always_tumour"]["test"] is None
     assert "A class is missing" in files.plot()
-    with pytest.raises(InputError, match=r"test\.csv: holds one class only"):
-        files.shift()
+    of_test = files.shift()["priors"]["test"]
+    assert of_test["prior"] == 0.0 and of_test["threshold"] is None and of_test["on_test"]["f_beta"] is None
+    assert of_test["precision"]["value"] is None and of_test["precision"]["note"] == "one class only"
 
 
 def test_tables_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from measure_deployment import measure_deployment, stratified
 from plot_deployment import plot_deployment
 
 from pcam.checkpoint import load_checkpoint, probabilities, save_checkpoint
-from pcam.deployment import ISSUES, Bench, Step, changed_patches, logits_at, stain_scaled, statistics_of
+from pcam.deployment import AS_IT_IS, ISSUES, Bench, Step, changed_patches, logits_at, stain_scaled, statistics_of
 from pcam.files import InputError, read_csv, read_json, write_csv
 from pcam.guard import read_guard
 from pcam.intervals import Groups
@@ -217,6 +217,36 @@ def test_stratified_places_keep_the_share_of_each_class_and_the_seed_decides() -
     assert stratified(labels, 1000, 0).tolist() == list(range(120))
 
 
+def test_a_small_draw_still_holds_each_class_that_there_is() -> None:
+    rare = np.array([0] * 95 + [1] * 5)
+    assert rare[stratified(rare, 8, 0)].sum() == 1 and (1 - rare)[stratified(1 - rare, 8, 0)].sum() == 7
+    assert len(stratified(rare, 8, 0)) == 8
+    assert len(stratified(np.zeros(20, int), 8, 0)) == 8
+
+
+def test_a_guard_that_warns_of_the_untouched_patches_catches_nothing(folder: Path) -> None:
+    model, preprocessing, sidecar = load_checkpoint(folder / "weights.pt")
+    sound, labels = np.load(folder / "test.npy")[:N], np.arange(N) % 2
+    guard, groups = read_guard(folder / "guard.json", sidecar), Groups(np.arange(N), "leak group")
+
+    def checks(patches: np.ndarray) -> tuple[dict[str, Any], ...]:
+        logits = logits_at(model, patches, preprocessing, CPU)
+        bench = Bench(
+            model, preprocessing, sidecar, "", guard, CPU, patches, labels, groups, logits, beta=2.0, rules=RULES
+        )  # fmt: skip
+        darker = Step(1, "darker", change=lambda rng, patch: patch // 2)
+        steps = (AS_IT_IS, darker, Step(1, "bfloat16", precision=torch.bfloat16), Step(1, "scale", unit_scale=True))
+        return tuple(bench.measure(step)["guard"] for step in steps)
+
+    untouched, darker, precision, scale = checks(sound)
+    assert darker["check"] and {told["note"] for told in (untouched, darker, precision, scale)} == {None}
+    untouched, darker, precision, scale = checks(sound // 2)
+    assert untouched["warns"] and darker["warns"] and precision["warns"]
+    assert untouched["check"] is darker["check"] is precision["check"] is None
+    assert untouched["note"] == darker["note"] == "the guard already warns of the untouched patches"
+    assert scale["check"].startswith("pixels refused")  # this check does not hang on the guard's verdict
+
+
 # ---- what does not belong together
 
 
@@ -255,6 +285,19 @@ def test_the_caption_tells_the_worst_step_and_what_slips_through(tmp_path: Path,
     assert told.endswith("Data: A TEST.\n") and f"On {N} test patches" in told
     if not torch.cuda.is_available():
         assert "Device: not run: no GPU." in told
+
+
+def test_the_caption_tells_an_undefined_metric_and_a_false_alarm(tmp_path: Path, measured: dict[str, Any]) -> None:
+    document = json.loads(json.dumps(measured))
+    document["baseline"]["guard"]["note"] = "the guard already warns of the untouched patches"
+    for point in [document["baseline"], *points(document).values()]:
+        if point["status"] == "measured":
+            point["roc_auc"].update(value=None, low=None, high=None)
+    (tmp_path / "d.json").write_text(json.dumps(document))
+    plot_deployment(str(tmp_path / "d.json"), str(tmp_path / "d.png"), str(tmp_path / "d.txt"), label="A TEST")
+    told = (tmp_path / "d.txt").read_text()
+    assert "ROC-AUC not defined: one class only." in told
+    assert "The guard already warns of the untouched patches, so no warning of it counts as a catch." in told
 
 
 def test_a_step_differs_in_what_it_names_alone() -> None:

@@ -102,7 +102,15 @@ def test_each_property_answers_to_what_it_is_named_after(sample: dict, name: str
 # ---- false alarms
 
 
-@pytest.mark.parametrize(("units", "each", "size"), [(512, 1, 64), (128, 8, 32), (128, 8, 256), (24, 8, 64)])
+@pytest.mark.parametrize(
+    ("units", "each", "size"),
+    [
+        (24, 8, 64),
+        pytest.param(512, 1, 64, marks=pytest.mark.slow),
+        pytest.param(128, 8, 32, marks=pytest.mark.slow),
+        pytest.param(128, 8, 256, marks=pytest.mark.slow),
+    ],
+)
 def test_sound_sets_raise_alarms_at_no_more_than_the_stated_rate(units: int, each: int, size: int) -> None:
     rate, repeats = 0.1, 300
     rng = np.random.default_rng(units + size)
@@ -210,8 +218,10 @@ def test_what_limits_hold_for_is_told() -> None:
     assert "drawn from 5 slides" in units_of(Groups(np.arange(5), "slide"))[1]
     units, told = units_of(Groups(np.array([0, 0, 1, 1, 1, 2]), "slide"))
     assert units.tolist() == list(range(6)) and "too few slides (3)" in told
+    units, told = units_of(Groups(np.array([0, 0, 1, 2, 3]), "leak group"))
+    assert units.tolist() == [0, 0, 1, 2, 3] and "slides are unknown" in told
     units, told = units_of(Groups(np.array([0, 0, 1]), "leak group"))
-    assert units.tolist() == [0, 0, 1] and "slides are unknown" in told
+    assert units.tolist() == [0, 1, 2] and "too few leak groups (2)" in told
 
 
 @pytest.fixture
@@ -253,8 +263,15 @@ def test_a_guard_is_read_as_it_was_written(made: Path) -> None:
         ("preprocessing", {"mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2]}, "restore the sidecar"),
         ("properties", ["brightness"], "not a guard of this version"),
         ("median", "much", "not a guard of this version"),
-        ("least", [[0.0]], "not a guard of this version"),
+        ("median", [None] * len(PROPERTIES), "median holds a value that is not finite"),
+        ("far", [9.0], "far of another shape"),
+        ("least", [[0.0]], "least of another shape"),
+        ("least", [[99.0] * len(PROPERTIES)] * 4, "a limit most is not above least"),
         ("sizes", None, "not a guard of this version"),
+        ("sizes", [], "sizes is no list of numbers"),
+        ("sizes", [2, 4, 8, 16], "sizes do not ascend from 1"),
+        ("sizes", [1, 4, 2, 8], "sizes do not ascend from 1"),
+        ("preprocessing", "none", "preprocessing holds no mean and std"),
     ],
 )
 def test_a_foreign_or_damaged_guard_is_refused_in_one_line(made: Path, key: str, value: object, said: str) -> None:
@@ -262,6 +279,25 @@ def test_a_foreign_or_damaged_guard_is_refused_in_one_line(made: Path, key: str,
     with pytest.raises(InputError, match=said) as error:
         read_guard(made / "guard.json", read_sidecar(made / "weights.pt"))
     assert "\n" not in str(error.value) and "guard.json" in str(error.value)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_few_leak_groups_leave_patches_as_units_and_the_guard_says_so(made: Path, groups: int) -> None:
+    rows = [(row, row % 2, "", f"group {row % groups}") for row in range(12)]
+    write_csv(made / "valid.csv", ("row", "label", "slide", "group"), rows)
+    fit_made(made)
+    document = read_json(made / "guard.json")
+    assert document["units"] == 12 and f"too few leak groups ({groups})" in document["holds_for"]
+    read_guard(made / "guard.json", read_sidecar(made / "weights.pt"))
+
+
+def test_units_are_counted_among_the_patches_drawn(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fit_guard.PATCHES", 4)  # of 12 patches on 4 slides, one of which holds most
+    rows = [(row, row % 2, f"slide {max(0, row - 8)}", "") for row in range(12)]
+    write_csv(made / "valid.csv", ("row", "label", "slide", "group"), rows)
+    fit_made(made)
+    document = read_json(made / "guard.json")
+    assert document["n"] == document["units"] == 4 and "too few slides" in document["holds_for"]
 
 
 def test_a_store_of_other_rows_is_refused(made: Path) -> None:

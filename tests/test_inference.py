@@ -1,11 +1,14 @@
 """A checkpoint loads strictly and safely; inference.py gives a CSV row a patch, or one clear line."""
 
 import csv
+import io
 import json
 import pickle
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest.mock import patch
 
 import h5py
 import numpy as np
@@ -15,6 +18,7 @@ from conftest import ROOT
 from fit_guard import fit
 from PIL import Image
 
+from inference import classify, main
 from pcam.checkpoint import load_checkpoint, save_checkpoint
 from pcam.files import InputError, write_json
 from pcam.guard import measure_patches
@@ -44,6 +48,18 @@ def pixels(n: int, height: int = 96, width: int = 96) -> np.ndarray:
 
 
 def infer(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """What the program does, in this process: torch is loaded once."""
+    command, out, err = ["inference.py", *map(str, arguments)], io.StringIO(), io.StringIO()
+    with patch.object(sys, "argv", command), redirect_stdout(out), redirect_stderr(err):
+        try:
+            code = main()
+        except SystemExit as stop:
+            code = 1
+            print(stop.code, file=err)
+    return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
+
+
+def program(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, ROOT / "inference.py", *map(str, arguments)], capture_output=True, text=True, check=False
     )
@@ -64,10 +80,10 @@ def test_image_folder_and_hdf5_give_the_same_answer_for_the_same_pixels(tmp_path
     patches = pixels(3)
     folder = tmp_path / "images"
     folder.mkdir()
-    for index, patch in enumerate(patches):
-        Image.fromarray(patch).save(folder / f"{index}.png")
+    for index, one in enumerate(patches):
+        Image.fromarray(one).save(folder / f"{index}.png")
     write_patches(tmp_path / "x.h5", patches.astype(np.float32))
-    answers = rows(infer(weights, folder, tmp_path / "x.h5", folder / "1.png"))
+    answers = rows(program(weights, folder, tmp_path / "x.h5", folder / "1.png"))
     by_source = [[a["probability"] for a in answers[:3]], [a["probability"] for a in answers[3:6]]]
     assert by_source[0] == by_source[1] and answers[6]["probability"] == by_source[0][1]
     assert [a["row"] for a in answers] == ["", "", "", "0", "1", "2", ""]
@@ -137,9 +153,16 @@ def test_the_guard_is_silent_on_sound_patches_and_warns_of_others(tmp_path: Path
 
 
 def test_refusing_prints_no_row_and_ends_with_three(tmp_path: Path, guarded: Path) -> None:
-    done = infer(guarded, tmp_path / "x.h5", tmp_path / "dark.h5", "--guard", "refuse")
+    done = program(guarded, tmp_path / "x.h5", tmp_path / "dark.h5", "--guard", "refuse")
     assert done.returncode == 3 and done.stdout == ""
     assert done.stderr.startswith("refused: ") and done.stderr.count("\n") == 1
+
+
+def test_answers_that_are_held_back_hold_no_pixels(tmp_path: Path, guarded: Path) -> None:
+    answers, watch = classify(str(guarded), [str(tmp_path / "x.h5")], guarded=True)
+    held = list(answers)
+    assert len(held) == 10 and watch is not None and watch.findings()[0] is None
+    assert {type(value) for answer in held for value in answer} == {str, int, float}
 
 
 def test_a_guard_of_other_weights_or_statistics_is_an_error(tmp_path: Path, guarded: Path) -> None:
@@ -167,7 +190,7 @@ def test_a_larger_image_is_read_tile_by_tile(tmp_path: Path, weights: Path) -> N
 
 def test_bad_inputs_get_one_clear_line(tmp_path: Path, weights: Path) -> None:
     Image.fromarray(pixels(1, 95, 200)[0]).save(tmp_path / "small.png")
-    refused(infer(weights, tmp_path / "small.png"), "200 x 95 pixels; a patch needs at least 96 x 96")
+    refused(program(weights, tmp_path / "small.png"), "200 x 95 pixels; a patch needs at least 96 x 96")
     (tmp_path / "page.png").write_text("<html>")
     refused(infer(weights, tmp_path / "page.png"), "page.png: not a readable image")
     refused(infer(weights, tmp_path / "nowhere"), "no such file or folder")

@@ -2,15 +2,17 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import train_trial
@@ -19,7 +21,7 @@ from planted import killed_in_epoch_2
 from training_files import SETTINGS, make_inputs, outputs, result
 
 from pcam.files import TrainingFailed
-from pcam.live import Live, live_of
+from pcam.live import Live, LiveLog, live_of
 from pcam.recipe import train_recipe
 from pcam.settings import settings_digest
 
@@ -110,6 +112,44 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
+@contextmanager
+def serves(
+    command: list[str], folder: Path, environment: Mapping[str, str] | None = None, within_s: float = 120
+) -> Iterator[list[str]]:
+    """What an MLflow server told until it served. However the block ends, it ends with all its children.
+
+    One that does not serve in time is ended as well, and what it told is the failure.
+    """
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        deadline = threading.Timer(within_s, os.killpg, (process.pid, signal.SIGKILL))
+        try:
+            assert process.stdout
+            deadline.start()
+            lines = list[str]()
+            for line in process.stdout:
+                lines.append(line)
+                if "Application startup complete" in line:
+                    break
+            else:
+                pytest.fail("the server did not start: " + "".join(lines))
+            deadline.cancel()
+            threading.Thread(target=process.stdout.read, daemon=True).start()  # or a full pipe would hold it up
+            yield lines
+        finally:
+            deadline.cancel()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_a_server_that_never_serves_fails_the_test_with_what_it_told(tmp_path):
+    never = [sys.executable, "-c", "import threading; print('about to', flush=True); threading.Event().wait()"]
+    with pytest.raises(pytest.fail.Exception, match="did not start: about to"), serves(never, tmp_path, within_s=3):
+        pass
+
+
 def test_a_server_that_is_well_gets_every_epoch_and_the_end(undisturbed, tmp_path):
     inputs, whole = undisturbed
     with serving("well") as (uri, calls):
@@ -149,6 +189,79 @@ def test_a_server_that_drips_is_left_behind(undisturbed, tmp_path, monkeypatch):
     assert result(tmp_path) == whole
 
 
+def test_an_address_that_is_none_costs_one_line_and_no_bit(undisturbed, tmp_path):
+    inputs, whole = undisturbed
+    (warning,) = train_live(inputs, tmp_path, live_at("http://user:secret@[::1"))
+    assert "tracking: uri is left alone" in warning and "secret" not in warning
+    assert result(tmp_path) == whole
+
+
+def test_a_server_that_fails_now_and_then_still_gets_every_epoch(undisturbed, tmp_path, monkeypatch):
+    """A try a row and one for the end: the first and the third of them fail."""
+    inputs, _ = undisturbed
+    send, tries = LiveLog._send, list[bool]()
+
+    def unsteady(log: LiveLog, ended: bool) -> None:
+        tries.append(ended)
+        if len(tries) in (1, 3):
+            raise ConnectionError("planted")
+        send(log, ended)
+
+    monkeypatch.setattr(LiveLog, "_send", unsteady)
+    with serving("well") as (uri, calls):
+        assert train_live(inputs, tmp_path, Live(uri, "pcam", 60.0, "baseline/seed-0")) == []
+    sent = "".join(call for call in calls if call.startswith("runs/log-batch"))
+    assert sent.count('"key": "valid_roc_auc"') == SETTINGS.epochs
+    assert "FINISHED" in calls[-1]
+
+
+def test_a_training_that_fails_after_its_last_epoch_ends_as_failed(undisturbed, tmp_path, monkeypatch):
+    inputs, _ = undisturbed
+
+    def fail(*of: Any) -> None:
+        raise TrainingFailed("planted")
+
+    monkeypatch.setattr("pcam.recipe.save_checkpoint", fail)
+    with serving("well") as (uri, calls), pytest.raises(TrainingFailed):
+        train_live(inputs, tmp_path, Live(uri, "pcam", 60.0, "baseline/seed-0"))
+    assert "FAILED" in calls[-1] and not any("FINISHED" in call for call in calls)
+
+
+def test_a_run_that_was_only_begun_is_completed_and_a_second_training_is_no_second_run(
+    undisturbed, tmp_path, monkeypatch
+):
+    """On SQLite: the first try makes the run, and its params do not arrive."""
+    inputs, _ = undisturbed
+    live = Live(f"sqlite:///{tmp_path}/mlflow.db", "pcam", 60.0, "baseline/seed-0")
+    log_batch, batches = MlflowClient.log_batch, list[Any]()
+
+    def lose_the_first(client: MlflowClient, run_id: str, **batch: Any) -> None:
+        batches.append(batch)
+        if len(batches) == 1:
+            raise ConnectionError("planted")
+        log_batch(client, run_id, **batch)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", lose_the_first)
+    for folder in ("first", "second"):
+        assert train_live(inputs, tmp_path / folder, live) == []
+        client, (run,) = runs_at(live.uri, "pcam")
+        assert run.info.status == "FINISHED"
+        assert run.data.params["learning_rate"] == str(SETTINGS.learning_rate)
+        curve = client.get_metric_history(run.info.run_id, "valid_roc_auc")
+        assert sorted(metric.step for metric in curve) == [1, 2, 3, 4]
+
+
+def test_an_epoch_is_known_by_any_of_its_values(monkeypatch):
+    """The first column was not finite, and was not sent."""
+    client = MagicMock()
+    client.search_runs.return_value = [MagicMock()]
+    client.get_metric_history.side_effect = lambda run, column: [MagicMock(step=7)] if column == "c" else []
+    monkeypatch.setattr(LiveLog, "client", client)
+    log = LiveLog(live_at("http://127.0.0.1:1"), "key", {}, {}, ("epoch", "a", "b", "c"), print)
+    log.close()
+    assert log.known == {7}
+
+
 def test_a_config_without_a_server_reports_to_none():
     assert live_of({"experiment": "pcam", "uri": None, "timeout_s": 5}, "a") is None
     assert live_of({"experiment": "x", "uri": "http://h", "timeout_s": 5}, "a") == Live("http://h", "x", 5, "a")
@@ -161,22 +274,9 @@ def server(tmp_path_factory):
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", port, "--workers", 1,
                "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]  # fmt: skip
-    with subprocess.Popen(
-        list(map(str, command)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=folder,
-        env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"},
-    ) as process:
-        for line in process.stdout:
-            if "Application startup complete" in line:
-                break
-        else:
-            pytest.fail("the server did not start")
-        threading.Thread(target=process.stdout.read, daemon=True).start()  # or a full pipe would hold it up
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with serves(list(map(str, command)), folder, environment):
         yield f"http://127.0.0.1:{port}"
-        process.terminate()
 
 
 def runs_at(uri: str, experiment: str) -> tuple[MlflowClient, list[Any]]:

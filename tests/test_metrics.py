@@ -1,12 +1,9 @@
 """Scores have the values the books give, are None where they are undefined, and their intervals hold."""
 
-from itertools import product
-
 import numpy as np
 import pytest
 
 from pcam.metrics import (
-    best_threshold,
     calibration_bins,
     expected_calibration_error,
     f_beta,
@@ -138,30 +135,6 @@ def test_score_names_what_one_class_leaves_undefined():
     assert {name for name, value in positives.items() if value is None} == {
         "roc_auc", "pr_auc", "balanced_accuracy", "specificity",
     }  # fmt: skip
-
-
-@pytest.mark.parametrize(("beta", "seed"), list(product([0.5, 1.0, 2.0], range(5))))
-def test_no_threshold_beats_the_best_one(beta, seed):
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, 2, 40)
-    probabilities = np.round(rng.beta(1 + labels, 2 - labels), 1)  # many ties
-    candidates = np.concatenate([np.linspace(0, 1, 41) + 0.005, probabilities])
-    values = [f_beta(labels, (probabilities >= t).astype(int), beta) for t in candidates]
-    chosen = best_threshold(labels, probabilities, beta)
-    assert f_beta(labels, (probabilities >= chosen).astype(int), beta) == pytest.approx(max(values))
-
-
-def test_of_equal_thresholds_the_highest_wins_and_it_lies_between_two_probabilities():
-    labels, probabilities = np.array([1, 1, 0, 0]), np.array([0.9, 0.8, 0.4, 0.2])
-    assert best_threshold(labels, probabilities, 1.0) == pytest.approx(0.6)
-    # Calling one of two positives, or all four patches, gives F1 = 2/3: fewer alarms win.
-    labels, probabilities = np.array([1, 0, 0, 1]), np.array([0.9, 0.8, 0.4, 0.2])
-    assert best_threshold(labels, probabilities, 1.0) == pytest.approx(0.85)
-
-
-def test_a_threshold_needs_both_classes():
-    with pytest.raises(ValueError, match="both classes"):
-        best_threshold(np.ones(3, int), np.array([0.1, 0.2, 0.3]), 2.0)
 
 
 def weighted_average_precision(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> float:

@@ -304,7 +304,7 @@ def test_final_metrics_are_told_from_those_of_epochs() -> None:
     assert logged_metrics(metrics) == {"valid": {"roc_auc": 0.9}, "test": {"f_beta": 0.8}}
 
 
-@pytest.mark.parametrize("fault", ["no such folder", "not an HDF5 file"])
+@pytest.mark.parametrize("fault", ["no such folder", "not a readable HDF5 file"])
 def test_a_rebuild_that_fails_is_one_line_with_its_reason_and_its_log(tmp_path: Path, fault: str) -> None:
     """Snakemake itself refuses the first, a job of it fails by the second."""
     files = tmp_path / "files"

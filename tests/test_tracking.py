@@ -13,10 +13,16 @@ from pathlib import Path
 import mlflow.pyfunc
 import numpy as np
 import pytest
+from alembic.util import CommandError
+from mlflow.store.db import utils
+from reproduce_run import prepare
+from sqlalchemy.exc import OperationalError
+from track_runs import without_place
 from tracked_results import CONFIG, PATCHES, PROVENANCE, RECIPE, Results, fail, write_training
 
 from pcam.files import InputError, read_json, write_csv
 from pcam.predictions import read_predictions
+from pcam.reproduction import not_compared
 from pcam.run_records import STEPS_LOGGED, tags_of, trial_records
 from pcam.tracking import open_client, read_run
 
@@ -219,6 +225,21 @@ def test_the_provenance_of_a_run_is_that_of_its_training():
     assert "commit" not in tags_of(sidecar)
 
 
+def test_a_logged_config_holds_no_password_and_no_run_to_rebuild():
+    config = {"seeds": [7], "run": "r", "tracking": {"experiment": "pcam", "uri": "http://user:secret@host"}}
+    assert without_place(config) == {"seeds": [7], "run": None, "tracking": {"experiment": "pcam", "uri": None}}
+    assert config["tracking"]["uri"], "the config of the workflow was changed"
+
+
+def test_a_tracker_whose_experiment_was_deleted_can_be_moved(results, tmp_path):
+    first = ids(results.track())
+    results.client().delete_experiment(results.client().get_experiment_by_name("pcam").experiment_id)
+    moved = Results(tmp_path / "elsewhere")
+    shutil.move(results.tracking, moved.tracking)
+    moved.track()
+    assert set(moved.in_tracker()) == set(first)
+
+
 def test_a_tracker_that_was_moved_still_gives_its_runs_and_logs_on(results, tmp_path):
     first = ids(results.track())
     moved = Results(tmp_path / "elsewhere")
@@ -250,6 +271,22 @@ def test_what_is_no_run_of_ours_is_told_in_one_line(logged, tmp_path):
     foreign = logged.client().create_run("0").info.run_id
     with pytest.raises(InputError, match="not as a whole run of this pipeline"):
         read_run(logged.tracking, foreign)
+
+
+def test_a_logged_metric_that_the_code_no_longer_has_is_named():
+    logged = {"valid": {"roc_auc": 0.9, "gini": 0.8}, "test": {"roc_auc": 0.7}}
+    assert not_compared(logged, {"valid": {"roc_auc": 0.9}}) == ["valid_final_gini", "test_final_roc_auc"]
+
+
+def test_an_old_rebuild_that_cannot_be_removed_is_told_in_one_line(tmp_path, monkeypatch):
+    (tmp_path / "rebuilt").mkdir()
+
+    def refuse(path, *of, **options):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    with pytest.raises(InputError, match=r"rebuilt: cannot be removed \(Permission denied\); remove it and run again"):
+        prepare(tmp_path, tmp_path / "data", {}, {})
 
 
 # --- databases that cannot be used -----------------------------------------------------------------------------------
@@ -312,6 +349,33 @@ def test_a_database_that_is_locked_in_the_middle_is_told_in_one_line(tracker):
         raise error
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(28, "No space left on device", "runs.csv"), r"runs\.csv: cannot be used \(No space left on device\)"),
+        (OperationalError("SELECT", {}, sqlite3.OperationalError("database is locked")), "another program holds"),
+        (CommandError("Can't locate revision identified by 'x'"), "no database of MLflow .* move it away"),
+    ],
+)
+def test_what_the_layers_below_mlflow_say_is_told_in_one_line(tracker, error, told):
+    with pytest.raises(InputError, match=told) as caught, open_client(tracker):
+        raise error
+    assert "\n" not in str(caught.value)
+
+
+def test_one_killed_while_it_makes_the_database_leaves_none(tmp_path, monkeypatch):
+    def killed(engine):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as planted:
+        planted.setattr(utils, "_upgrade_db", killed)
+        with pytest.raises(KeyboardInterrupt):
+            opened(tmp_path)
+    assert (tmp_path / "mlflow.db.new").exists() and not (tmp_path / "mlflow.db").exists()
+    opened(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+
+
 def test_a_read_only_database_or_folder_is_told_in_one_line(tracker):
     database = tracker / "mlflow.db"
     tracker.chmod(0o777)
@@ -355,7 +419,8 @@ def start_tracking(results: Results, killed: bool = False) -> subprocess.Popen[b
 
 
 @pytest.mark.slow
-def test_two_at_a_time_log_every_run_once(results):
+def test_two_at_a_time_log_every_run_once(tmp_path):
+    results = Results(tmp_path)  # without a database: the first one makes it
     processes = [start_tracking(results) for _ in range(2)]
     assert [process.wait() for process in processes] == [0, 0]
     assert set(results.in_tracker()) == set(ids(results.document()["runs"]))

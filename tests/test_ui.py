@@ -1,17 +1,14 @@
 """`make ui` shows the runs, their curves and the champion to a browser."""
 
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from test_live import free_port
+from test_live import free_port, serves
 from tracked_results import Results
 
 CHROMIUM = shutil.which("chromium")
@@ -20,19 +17,16 @@ FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-
          "--virtual-time-budget=60000"]  # fmt: skip
 
 
-def make_ui(database: Path, port: int) -> subprocess.Popen[str]:
-    command = ["make", "-o", ".venv/runtime", "ui", f"DATABASE={database}", f"PORT={port}",
-               f"BIN={Path(sys.executable).parent}"]  # fmt: skip
-    return subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
+def make_ui(database: Path, port: int) -> list[str]:
+    return ["make", "-o", ".venv/runtime", "ui", f"DATABASE={database}", f"PORT={port}",
+            f"BIN={Path(sys.executable).parent}"]  # fmt: skip
 
 
 def test_without_a_database_it_says_what_to_do(tmp_path: Path) -> None:
-    with make_ui(tmp_path / "mlflow.db", free_port()) as process:
-        told, _ = process.communicate()
-    assert process.returncode != 0
-    assert f"{tmp_path}/mlflow.db: no such file; make run logs every run there" in told.splitlines()
+    command = make_ui(tmp_path / "mlflow.db", free_port())
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode != 0
+    assert f"{tmp_path}/mlflow.db: no such file; make run logs every run there" in done.stdout.splitlines()
 
 
 @pytest.fixture(scope="module")
@@ -42,26 +36,17 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Resu
         pytest.skip("Debian's chromium is not installed: no browser looks at MLflow's pages")
     results = Results(tmp_path_factory.mktemp("ui"))
     results.track()
-    port, lines = free_port(), list[str]()
-    with make_ui(results.tracking / "mlflow.db", port) as process:
-        assert process.stdout
-        for line in process.stdout:
-            lines.append(line)
-            if "Application startup complete" in line:
-                break
-        else:
-            pytest.fail("".join(lines))
-        threading.Thread(target=process.stdout.read, daemon=True).start()  # or a full pipe would hold it up
+    port = free_port()
+    with serves(make_ui(results.tracking / "mlflow.db", port), ROOT) as lines:
         assert f"MLflow opens at http://127.0.0.1:{port}\n" in lines
         yield f"http://127.0.0.1:{port}", results
-        os.killpg(process.pid, signal.SIGTERM)
 
 
 def seen(url: str, folder: Path, picture: str | None = None) -> str:
     """The page as the browser has it when it has come to rest, as HTML; with `picture` it is painted there instead."""
     wanted = f"--screenshot={picture}" if picture else "--dump-dom"
     command = [str(CHROMIUM), *FLAGS, f"--user-data-dir={folder}/profile", wanted, url]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=180).stdout
 
 
 @pytest.mark.slow

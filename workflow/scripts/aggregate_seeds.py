@@ -26,7 +26,7 @@ Run = tuple[str, int]  # variant, seed
 
 
 def check_digests(sidecars: Mapping[Run, Mapping[str, Any]], paths: Mapping[Run, str]) -> None:
-    """Raises: InputError when runs do not belong together: other data anywhere, other settings or code in a variant."""
+    """Raises: InputError when runs do not belong together: other data or code, or other settings in a variant."""
     first = next(iter(sidecars))
     firsts: dict[str, Run] = {}
     for run, sidecar in sidecars.items():
@@ -34,7 +34,7 @@ def check_digests(sidecars: Mapping[Run, Mapping[str, Any]], paths: Mapping[Run,
         if sidecar["seed"] != seed:
             raise InputError(f"{paths[run]}: was trained with seed {sidecar['seed']}, not {seed}; train it again")
         same_variant = firsts.setdefault(variant, run)
-        for kind, other in (("data", first), ("settings", same_variant), ("code", same_variant)):
+        for kind, other in (("data", first), ("settings", same_variant), ("code", first)):
             if sidecar["digests"][kind] != sidecars[other]["digests"][kind]:
                 raise InputError(
                     f"{paths[run]}: its digest of {kind} differs from the one in {paths[other]}; "

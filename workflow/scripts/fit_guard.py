@@ -20,7 +20,7 @@ DRAWS = 1000  # sets drawn for the limits
 PATCHES = 4096  # validation patches used at most
 FOLDS = 20  # parts of the slides that are held out in turn
 FAR = 2.0  # a patch is strange beyond this many times the farthest distance of a validation patch
-LEAST_UNITS = 4  # slides below which those held out say nothing
+LEAST_UNITS = 4  # slides or leak groups below which those held out say nothing
 
 
 def held_out_distances(properties: np.ndarray, units: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -74,12 +74,13 @@ def fit(properties: np.ndarray, units: np.ndarray, *, false_alarm_rate: float, s
 
 def units_of(groups: Groups) -> tuple[np.ndarray, str]:
     """Unit (N,) of each patch, and in words what the limits therefore hold for."""
-    if groups.noun != "slide":
-        return groups.ids, "slides are unknown: sets that hold few slides may raise more alarms than the stated share"
     if groups.count < LEAST_UNITS:
         return np.arange(len(groups.ids)), (
-            f"too few slides ({groups.count}): patches are taken as independent, so other slides may raise more alarms"
+            f"too few {groups.noun}s ({groups.count}): patches are taken as independent, so other slides may raise "
+            "more alarms"
         )
+    if groups.noun != "slide":
+        return groups.ids, "slides are unknown: sets that hold few slides may raise more alarms than the stated share"
     return groups.ids, f"sets of whole slides, drawn from {groups.count} slides"
 
 
@@ -99,9 +100,9 @@ def fit_guard(
         raise InputError(f"{store_path}: {len(store)} patches for {len(groups.ids)} rows of {rows_path}; rebuild it")
     if len(store) < LEAST_UNITS:
         raise InputError(f"{store_path}: {len(store)} patches; a guard needs {LEAST_UNITS} at least")
-    units, holds_for = units_of(groups)
     chosen = np.sort(np.random.default_rng(seed).permutation(len(store))[:PATCHES])
-    guard = fit(measure_patches(store[chosen]), units[chosen], false_alarm_rate=false_alarm_rate, seed=seed)
+    units, holds_for = units_of(Groups(groups.ids[chosen], groups.noun))
+    guard = fit(measure_patches(store[chosen]), units, false_alarm_rate=false_alarm_rate, seed=seed)
     print(f"{len(chosen)} validation patches; {holds_for}")
     write_json(
         guard_path,
@@ -110,7 +111,7 @@ def fit_guard(
             "false_alarm_rate": false_alarm_rate,
             "holds_for": holds_for,
             "n": len(chosen),
-            "units": len(np.unique(units[chosen])),
+            "units": len(np.unique(units)),
             # What the patches go through on their way into the model: a guard belongs to one checkpoint.
             "weights": sidecar["digests"]["weights"],
             "preprocessing": sidecar["preprocessing"],

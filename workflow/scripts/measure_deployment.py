@@ -22,10 +22,12 @@ LARGEST_DIFFERENCE = 1e-3  # of a logit from the stored prediction: batches of o
 
 
 def stratified(labels: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """Ascending places of at most n patches, each class with its share of labels (N,)."""
+    """Ascending places of at most n patches, each class with its share of labels (N,) and one patch at least."""
     rng = np.random.default_rng(seed)
     n = min(n, len(labels))
     positives = round(n * float(labels.mean()))
+    if 0 < labels.sum() < len(labels):
+        positives = min(max(positives, 1), n - 1)
     chosen = [rng.permutation(np.flatnonzero(labels == c))[:k] for c, k in ((1, positives), (0, n - positives))]
     return np.sort(np.concatenate(chosen))
 

@@ -23,12 +23,10 @@ SHOWN = ("f_beta", "precision", "sensitivity", "specificity")
 
 
 def prior_of(rows_path: str) -> float:
-    """Share of tumour in a split. Raises: InputError when its table is missing or lacks a class."""
+    """Share of tumour in a split. Raises: InputError when its table is missing or empty."""
     labels = [int(line["label"]) for line in read_csv(rows_path, ("label",))]
-    if len(set(labels)) < 2:
-        raise InputError(
-            f"{rows_path}: holds {'one class only' if labels else 'no patch'}; a share of tumour needs both"
-        )
+    if not labels:
+        raise InputError(f"{rows_path}: holds no patch; a share of tumour needs some")
     return float(np.mean(labels))
 
 
@@ -96,7 +94,14 @@ def measure_prior_shift(
     units = units_of(read_groups(rows_paths["valid"]), (tumour, ~tumour), rules)
     draws = drawn_rates(called, valid.labels, units.ids, rules)
     priors = {}
+    if not 0 < shares["valid"] < 1:
+        raise InputError(f"{rows_paths['valid']}: holds one class only; a share of tumour needs both")
     for split, prior in shares.items():
+        if not 0 < prior < 1:
+            nothing = Estimate(None, None, None, "none", len(valid.labels), None, "one class only").as_document()
+            priors[split] = {"prior": prior, "precision": nothing, "f_beta": nothing, "threshold": None,
+                             "on_test": dict.fromkeys(SHOWN)}  # fmt: skip
+            continue
         kept = estimates_under(prior, rates, draws, len(valid.labels), units, rules.level, rule.beta)
         other = choose(valid.labels, valid.probabilities, rule, prior_weights(valid.labels, prior))
         priors[split] = {"prior": prior, **kept, "threshold": other, "on_test": on_test(test, other, rule.beta)}

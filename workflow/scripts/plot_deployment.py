@@ -30,7 +30,7 @@ def draw_issue(axes: Axes, issue: Mapping[str, Any], bottom: float) -> None:
             continue
         axes.bar(at, point["flipped"], width=0.6, color=FAINT, label="decisions changed" if at == 0 else None)
         caught = point["guard"]["check"] is not None
-        if point["strength"] != 0 or caught:
+        if point["strength"] != 0:
             axes.plot(at, 1.045, "v" if caught else "x", color=INK if caught else GREY, markersize=6,
                       transform=places, clip_on=False)  # fmt: skip
     known = [(at, point) for at, point in enumerate(points) if point["status"] == MEASURED]
@@ -60,7 +60,11 @@ def draw_legend(figure: Figure, axes: Axes) -> None:
 def told(measured: Mapping[str, Any]) -> list[str]:
     """What the caption states."""
     baseline, n = measured["baseline"], measured["n"]
-    sentences = [f"On {n:,} test patches as they are: ROC-AUC {baseline['roc_auc']['value']:.3f}."]
+    auc = baseline["roc_auc"]["value"]
+    known = "not defined: one class only" if auc is None else f"{auc:.3f}"
+    sentences = [f"On {n:,} test patches as they are: ROC-AUC {known}."]
+    if baseline["guard"]["note"] is not None:
+        sentences.append(f"{baseline['guard']['note'].capitalize()}, so no warning of it counts as a catch.")
     missed = []
     for issue in measured["issues"]:
         points = [point for point in issue["points"] if point["status"] == MEASURED and point["strength"] != 0]

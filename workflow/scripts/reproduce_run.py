@@ -4,7 +4,6 @@ Reads: the tracker's database; weights of this workflow, where they are still th
 Writes: verdict.json; beside it config.json (what the rebuild ran with), snakemake.log (what it printed) and rebuilt/.
 """
 
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,11 +17,13 @@ from pcam.reproduction import (
     judge,
     lock_rebuild,
     logged_metrics,
+    not_compared,
     prediction_paths,
     read_rebuilt,
     rebuild,
     rebuilt_config,
     rebuilt_metrics,
+    remove_rebuilt,
     run_folder,
 )
 from pcam.settings import TUNED, read_config
@@ -63,7 +64,7 @@ def prepare(folder: Path, data: Path, config: Mapping[str, Any], state: Mapping[
     marker, made_with = folder / UNFINISHED, {"config": document_digest(config), **state}
     if not marker.is_file() or read_json(marker) != made_with:
         for path in (folder / "rebuilt", data):
-            shutil.rmtree(path, ignore_errors=True)
+            remove_rebuilt(path)
     write_json(marker, made_with)
 
 
@@ -111,7 +112,8 @@ def reproduce_run(
         rebuilt = rebuilt_metrics(
             sidecar, {split: results / path for split, path in predicted.items()}, settings.threshold
         )
-        metrics = compare_metrics(logged_metrics(run.metrics), rebuilt)
+        logged = logged_metrics(run.metrics)
+        metrics = compare_metrics(logged, rebuilt)
         causes = {"logged": causes_of(run.sidecar), "now": causes_of(sidecar)}
         judged = judge(weights, metrics, causes["logged"], causes["now"])
         document = {
@@ -121,6 +123,7 @@ def reproduce_run(
             **judged,
             "weights": weights,
             "metrics": metrics,
+            "not_compared": not_compared(logged, rebuilt),
             "ran_with": causes,
             "also_rebuilt": also,
             "rebuilt": str(folder / "rebuilt"),

@@ -40,14 +40,15 @@ def select_champion(
 ) -> None:
     """`runs`: variant and seed of each sidecar. Of equals the first named wins.
 
-    Raises: InputError when candidates were trained on different data, or none has a score.
+    Raises: InputError when candidates were trained on different data or code, or none has a score.
     """
     sidecars = {run: read_json(path) for run, path in runs.items()}
-    data = {sidecar["digests"]["data"]: runs[run] for run, sidecar in sidecars.items()}
-    if len(data) > 1:
-        raise InputError(
-            f"{' and '.join(data.values())}: trained on different data; rebuild them before a champion is chosen"
-        )
+    for kind in ("data", "code"):
+        places = {sidecar["digests"][kind]: runs[run] for run, sidecar in sidecars.items()}
+        if len(places) > 1:
+            raise InputError(
+                f"{' and '.join(places.values())}: trained on different {kind}; rebuild them, then choose again"
+            )
     seeds = {variant: [seed for name, seed in runs if name == variant] for variant, _ in runs}
     values = {run: sidecar["valid"][metric] for run, sidecar in sidecars.items()}
     candidates = [candidate(name, [values[name, seed] for seed in own], own) for name, own in seeds.items()]

@@ -24,6 +24,11 @@ def described(run: Tracked) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def without_place(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config as it is logged: without the run to rebuild, and the server, whose address may hold a password."""
+    return {**config, "run": None, "tracking": {**config["tracking"], "uri": None}}
+
+
 def track_runs(
     records: Sequence[Record],
     out_path: str,
@@ -64,5 +69,5 @@ if __name__ == "__main__":
             champion_record(given.champion, given.selection, predictions, given.evaluation_figure),
         ]
         # Not a parameter: a run keeps the config it was made with, and another config alone makes no other run.
-        config = {**snakemake.config, "run": None}
+        config = without_place(snakemake.config)
         track_runs(records, snakemake.output[0], experiment=params.experiment, config=config, provenance=provenance)

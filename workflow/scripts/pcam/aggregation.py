@@ -24,7 +24,7 @@ class Evaluation:
 
 def summarise(values: Sequence[float | None], level: float, *, differences: bool = False) -> dict[str, Any]:
     """Mean over seeds with sd and Student interval; null where a seed has no value, undefined with one seed."""
-    summary: dict[str, Any] = {"mean": None, "sd": None, "interval": None, "kind": f"Student, over {len(values)} seeds"}
+    summary: dict[str, Any] = {"mean": None, "sd": None, "interval": None, "kind": f"Student, n = {len(values)} seeds"}
     known = [value for value in values if value is not None]
     complete = len(known) == len(values)
     if complete:

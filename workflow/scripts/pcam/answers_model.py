@@ -83,8 +83,9 @@ def silent_sentence(test: Any, slices: Any) -> Any:
             "ROC-AUC is undefined."
         )
     text.append(
-        "A watch on incoming data (brightness, stain, share of calls) would have to catch this; none runs in this "
-        "version."
+        "The guard of inference.py (question 5, deployment issues) looks at the pixels of incoming patches. It does "
+        "not see a change that leaves colours and sharpness as they are, such as another share of tumour; no watch on "
+        "the answers themselves runs in this version."
     )
     return " ".join(text)
 
@@ -149,10 +150,10 @@ def readme_sentence(sections: Any) -> Any:
 
 
 def offline_files(files: Any) -> Any:
-    """What has to lie on the stick besides the packages: code, weights, sidecar."""
+    """What has to lie on the stick besides the packages: code, weights, sidecar, guard."""
     if isinstance(files, Missing):
         return files
-    named = [*files, "results/champion/weights.pt", "results/champion/weights.json"]
+    named = [*files, "results/champion/weights.pt", "results/champion/weights.json", "results/champion/guard.json"]
     return Markup(", ".join(str(code(name)) for name in named))
 
 

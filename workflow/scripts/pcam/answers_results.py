@@ -14,7 +14,6 @@ Found = Mapping[str, Any]
 Rows = list[list[Any]] | Missing
 
 METRICS = ("roc_auc", "pr_auc", "f_beta", "sensitivity", "specificity", "precision", "brier")
-HOLDS = (0.93, 0.97)  # share of 95 % intervals that may hold the truth in a simulation
 
 
 def result_rows(seeds: Any, baselines: Any, variants: Sequence[str], split: str) -> Rows:
@@ -64,8 +63,11 @@ def _sign(difference: Any) -> Any:
     return "above" if pair[0] > 0 else "below" if pair[1] < 0 else "not told apart"
 
 
-def beats_always(f: Any, always: Any, who: str, over_seeds: Any = None) -> Any:
-    """Whether a model's F-beta is above that of always answering tumour, and whether the seeds bear it out."""
+def beats_always(f: Any, always: Any, who: str, spread: Any, over: str) -> Any:
+    """Whether a model's F-beta is above that of always answering tumour, and whether its interval bears it out.
+
+    `spread`: the interval, over seeds or over patches as `over` says; anything but a list where there is none.
+    """
     for value in (f, always):
         if not is_measured(value):
             return value
@@ -74,12 +76,13 @@ def beats_always(f: Any, always: Any, who: str, over_seeds: Any = None) -> Any:
             f"{who} does not beat always tumour on test: F-beta {number(f)} against {number(always)}. "
             "By this metric its threshold is worth no more than calling every patch."
         )
-    text = f"{who} beats always tumour on test: F-beta {number(f)} against {number(always)}"
-    if not isinstance(over_seeds, list):
-        return f"{text}, {number(f - always)} above."
-    if over_seeds[0] > always:
-        return f"{text}, which the interval over seeds ({interval(over_seeds)}) leaves out."
-    return f"{text}, but the interval over seeds ({interval(over_seeds)}) holds it: the two are not told apart."
+    figures = f"always tumour on test: F-beta {number(f)} against {number(always)}"
+    if not isinstance(spread, list):
+        return f"{who} lies above {figures}, but there is no interval over {over} to tell whether by more than chance."
+    told = f"the interval over {over} ({interval(spread)})"
+    if spread[0] > always:
+        return f"{who} beats {figures}, which {told} leaves out."
+    return f"{who} lies above {figures}, but {told} holds it: the two are not told apart."
 
 
 def interval_rows(evaluation: Any) -> Rows:
@@ -107,10 +110,9 @@ def coverage_rows(coverage: Any) -> Rows:
         return cases
     shares: dict[tuple[str, str], dict[str, Any]] = {}
     for row in cases:
-        told = percent(row.covered)
-        held = HOLDS[0] <= row.covered <= HOLDS[1]
+        told = "undefined" if row.covered is None else percent(row.covered)
         kind = row.kind.removesuffix(", by slide")
-        shares.setdefault((row.metric, kind), {})[row.case] = told if held else Markup(f"**{told}**")
+        shares.setdefault((row.metric, kind), {})[row.case] = told if row.within else Markup(f"**{told}**")
     columns = coverage_head(coverage)[2:]
     return [[words(metric), kind, *(by.get(case, "") for case in columns)] for (metric, kind), by in shares.items()]
 
@@ -119,10 +121,12 @@ def coverage_sentence(coverage: Any) -> Any:
     cases = coverage.cases
     if isinstance(cases, Missing):
         return cases
-    held = sum(HOLDS[0] <= row.covered <= HOLDS[1] for row in cases)
+    held, unclear = sum(row.within is True for row in cases), sum(row.undefined for row in cases)
+    low, high = coverage.target
     return (
         f"In {coverage.draws:,} simulated data sets a case, {held} of {len(cases)} intervals hold the truth in "
-        f"{percent(HOLDS[0], 0)} to {percent(HOLDS[1], 0)} of them, where 95 % is meant."
+        f"{percent(low, 0)} to {percent(high, 0)} of them, where {percent(coverage.level, 0)} is meant; {unclear:,} "
+        "were undefined and do not count."
     )
 
 
@@ -132,11 +136,20 @@ def prior_rows(effect: Any) -> Rows:
     if isinstance(priors, Missing):
         return priors
     return [
-        [split, percent(told.prior), estimate(told.precision), number(told.f_beta.value), number(told.threshold, 4),
+        [split, percent(told.prior), estimate(told.precision), estimate(told.f_beta), number(told.threshold, 4),
          number(told.on_test.f_beta), number(told.on_test.sensitivity)]
         for split in priors
         for told in [priors[split]]
     ]  # fmt: skip
+
+
+def prior_sentence(effect: Any) -> Any:
+    """How far the share of tumour differs between the splits."""
+    priors = effect.priors
+    if isinstance(priors, Missing):
+        return priors
+    low, high = (percent(end(priors[split].prior for split in priors)) for end in (min, max))
+    return f"Between train, valid and test the share of tumour goes from {low} to {high}."
 
 
 def run_rows(runs: Any) -> Rows:
@@ -225,11 +238,12 @@ def results_answers(found: Found, variants: Sequence[str]) -> dict[str, Any]:
         "value_head": ["variant", "metric", *(f"seed {seed}" for seed in (seeds.seeds if is_measured(seeds) else ()))],
         "value_table": value_rows(seeds, variants, "test", ("roc_auc", "f_beta")),
         "difference_table": difference_rows(seeds, variants, "test") if many else [],
-        "beats_always": beats_always(f.mean, always.f_beta, "The baseline variant, as mean of its seeds,", f.interval),
+        "beats_always": beats_always(f.mean, always.f_beta, "The baseline variant", f.interval, "seeds"),
         "interval_table": interval_rows(found["evaluation"]),
         "coverage_sentence": coverage_sentence(found["coverage"]),
         "coverage_head": coverage_head(found["coverage"]),
         "coverage_table": coverage_rows(found["coverage"]),
+        "prior_sentence": prior_sentence(found["prior_effect"]),
         "carried_table": prior_rows(found["prior_effect"]),
         "run_count": len(found["runs"].runs),
         "run_head": ["run", "id", "kind", "metric values", "seed", "commit", "digest of weights"],

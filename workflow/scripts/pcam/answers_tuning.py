@@ -45,8 +45,8 @@ def search_sentence(recipe: Any, trials: Any) -> Any:
     text = []
     if is_measured(recipe.chosen):
         text.append(
-            f"The best of the last rung is {recipe.chosen.name} (proposed as {recipe.chosen.origin}), with "
-            f"{words(recipe.metric)} {number(recipe.chosen.value)} on valid."
+            f"The best of the last rung that finished any is {recipe.chosen.name} (proposed as "
+            f"{recipe.chosen.origin}), with {words(recipe.metric)} {number(recipe.chosen.value)} on valid."
         )
     else:
         text.append(f"The search chose nothing: {recipe.reason}.")
@@ -112,7 +112,7 @@ def confusion_rows(evaluation: Any) -> Rows:
 def calibration_rows(evaluation: Any) -> Rows:
     rows: list[list[Any]] = []
     for split, role in ROLES.items():
-        for when in ("before", "after"):
+        for when in ("before",) if evaluation.temperature is None else ("before", "after"):
             told = evaluation.calibration[split][when]
             if isinstance(told, Missing):
                 return told
@@ -168,6 +168,8 @@ def tuning_answers(found: Found, config: Mapping[str, Any], variants: Sequence[s
     """What the journal's template needs for part 2 of question 5."""
     evaluation, champion = found["evaluation"], found["champion"]
     always = found["baselines"].always_tumour.test.f_beta
+    f = evaluation.test.metrics.f_beta
+    spread = [f.low, f.high] if is_measured(f.low) else f.low
     return {
         "space_table": space_rows(config["search"]["space"]),
         "rung_table": rung_rows(config["search"]),
@@ -181,6 +183,6 @@ def tuning_answers(found: Found, config: Mapping[str, Any], variants: Sequence[s
         "calibration_table": calibration_rows(evaluation),
         "cost_table": cost_rows(evaluation),
         "rule_sentence": rule_sentence(champion),
-        "champion_verdict": beats_always(evaluation.test.metrics.f_beta.value, always, "The champion"),
+        "champion_verdict": beats_always(f.value, always, "The champion", spread, "its patches"),
         "comparison": comparison_rows(found, variants),
     }

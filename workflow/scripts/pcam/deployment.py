@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from pcam.settings import EvaluationSettings
 # Optical density in red, green and blue of haematoxylin and eosin, of unit length: Ruifrok and Johnston 2001.
 STAINS = {"haematoxylin": (0.65, 0.70, 0.29), "eosin": (0.07, 0.99, 0.11)}
 METRICS = ("roc_auc", "f_beta")
+FALSE_ALARM = "the guard already warns of the untouched patches"
 IMAGENET = Preprocessing(
     (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 )  # the statistics that pretrained models come with
@@ -181,6 +183,11 @@ class Bench:
     beta: float
     rules: EvaluationSettings
 
+    @cached_property
+    def warned_before(self) -> bool:
+        """Whether the guard warns of the patches as they are."""
+        return self.guard.check(measure_patches(self.patches)).warns
+
     def measure(self, step: Step) -> dict[str, Any]:
         """One point of an issue."""
         device = self.device
@@ -207,11 +214,18 @@ class Bench:
             "flipped": flipped / len(now),
             "flipped_interval": wilson_interval(flipped, len(now), self.rules.level),
             "largest_logit_change": float(np.abs(logits.astype(np.float64) - self.logits).max()),
-            "guard": {**verdict.as_document(), "check": self.caught_by(step, statistics, verdict, patches)},
+            "guard": {
+                **verdict.as_document(),
+                "check": self.caught_by(step, statistics, verdict, patches),
+                "note": FALSE_ALARM if verdict.warns and self.warned_before else None,
+            },
         }
 
     def caught_by(self, step: Step, statistics: Preprocessing, verdict: Verdict, patches: np.ndarray) -> str | None:
-        """Which check of inference.py stops this step or warns of it, tried on what it would be given; None: none."""
+        """Which check of inference.py stops this step or warns of it, tried on what it would be given; None: none.
+
+        A warning counts only where the step changed the pixels and the guard was silent on them before.
+        """
         if step.unit_scale:
             try:
                 convert_lossless(patches / np.float32(255))
@@ -223,4 +237,5 @@ class Bench:
                 read_guard(self.guard_path, {**self.sidecar, "preprocessing": used})
             except InputError:
                 return "checkpoint refused: its statistics are not those in guard.json"
-        return f"warning: {verdict.worst}" if verdict.warns else None
+        answers = step.change is not None and verdict.warns and not self.warned_before
+        return f"warning: {verdict.worst}" if answers else None

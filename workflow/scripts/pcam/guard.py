@@ -183,6 +183,23 @@ class Guard:
         return {"properties": list(PROPERTIES), **{name: array.tolist() for name, array in vars(self).items()}}
 
 
+def _check(guard: Guard) -> None:
+    """Raises: ValueError unless `Guard.check` can work with it."""
+    if guard.sizes.ndim != 1 or not len(guard.sizes):
+        raise ValueError("sizes is no list of numbers")
+    limits = (len(guard.sizes), len(PROPERTIES))
+    shapes = {"sizes": guard.sizes.shape, "least": limits, "most": limits}
+    for name, array in vars(guard).items():
+        if array.shape != shapes.get(name, (len(PROPERTIES),)):
+            raise ValueError(f"{name} of another shape")
+        if not np.all(np.isfinite(array)):
+            raise ValueError(f"{name} holds a value that is not finite")
+    if guard.sizes[0] != 1 or not np.all(np.diff(guard.sizes) > 0):
+        raise ValueError("sizes do not ascend from 1")
+    if not np.all(guard.most > guard.least):
+        raise ValueError("a limit most is not above least")
+
+
 def read_guard(path: str | Path, sidecar: Mapping[str, Any]) -> Guard:
     """The guard of the checkpoint with this sidecar.
 
@@ -195,8 +212,9 @@ def read_guard(path: str | Path, sidecar: Mapping[str, Any]) -> Guard:
             raise ValueError("other properties")
         guard = Guard(**{field.name: np.array(document[field.name], np.float64) for field in fields(Guard)})
         weights, preprocessing = document["weights"], document["preprocessing"]
-        if guard.least.shape != (len(guard.sizes), len(PROPERTIES)) or guard.least.shape != guard.most.shape:
-            raise ValueError("limits of another shape")
+        _check(guard)
+        if not isinstance(preprocessing, Mapping):
+            raise ValueError("preprocessing holds no mean and std")
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not a guard of this version ({error}); make it again (rule fit_guard)") from None
     if weights != sidecar["digests"].get("weights"):

@@ -3,6 +3,7 @@
 A server that is down, slow or dies costs one line and a few times `timeout_s`, never the training and never a bit.
 """
 
+import importlib
 import math
 import os
 import queue
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -39,7 +41,7 @@ def live_of(tracking: Mapping[str, Any], name: str) -> Live | None:
 
 
 class LiveLog:
-    """Sends rows of history to one run of the server. `key` tells this training: an unfinished run with it goes on."""
+    """Sends rows of history to one run of the server. `key` tells this training: a run that has it already goes on."""
 
     def __init__(
         self,
@@ -60,9 +62,7 @@ class LiveLog:
             MLFLOW_LOGGING_LEVEL="ERROR",
         )
         # Here and not above: the import takes seconds, which a training without a server need not spend.
-        from mlflow.tracking import MlflowClient
-
-        self.client = MlflowClient(tracking_uri=live.uri)
+        importlib.import_module("mlflow.tracking")
         self.run_id: str | None = None
         self.unsent: list[tuple[int, Sequence[float]]] = []  # with the time each came
         self.known: set[int] = set()  # epochs that an earlier process sent
@@ -71,6 +71,13 @@ class LiveLog:
         self.rows: queue.Queue[tuple[int, Sequence[float]] | None] = queue.Queue(WAITING)
         self.thread = threading.Thread(target=self._work, daemon=True)
         self.thread.start()
+
+    @cached_property
+    def client(self) -> Any:
+        """Made by the thread that sends: whatever is wrong with the address is caught there."""
+        from mlflow.tracking import MlflowClient
+
+        return MlflowClient(tracking_uri=self.live.uri)
 
     def epoch(self, row: Sequence[float]) -> None:
         """Hand over a row of history; never waits."""
@@ -103,13 +110,17 @@ class LiveLog:
                     told = (str(error).splitlines() or [type(error).__name__])[0]
                     self._give_up(told.replace(self.live.uri, "it")[:160])
             else:
+                failures = 0
                 if ended:
                     return
 
     def _give_up(self, reason: str) -> None:
         if not self.given_up:
             self.given_up = True
-            place = urlsplit(self.live.uri).netloc.rpartition("@")[2]  # without a password
+            try:
+                place = urlsplit(self.live.uri).netloc.rpartition("@")[2]  # without a password
+            except ValueError:
+                place = "the address in tracking: uri"
             self.report(
                 f"warning: the MLflow server at {place} is left alone ({reason}); the training goes on, and its files "
                 "hold everything"
@@ -149,20 +160,22 @@ class LiveLog:
         return self._experiment()  # another training was quicker
 
     def _begin(self) -> str:
-        """The run of this training: the one that a kill left unfinished, else a new one."""
+        """The run of this training: the one that an earlier process or try began, else a new one."""
         from mlflow.entities import Param
 
         experiment = self._experiment()
         earlier = self.client.search_runs([experiment], f"tags.`{LIVE_TAG}` = '{self.key}'")
-        open_ones = [run.info.run_id for run in earlier if run.info.status != "FINISHED"]
-        if open_ones:
-            self.client.update_run(open_ones[0], status="RUNNING")
-            self.known = {metric.step for metric in self.client.get_metric_history(open_ones[0], self.columns[1])}
-            return str(open_ones[0])
-        tags = {name: str(value) for name, value in self.tags.items() if value is not None}
-        run = self.client.create_run(experiment, tags={**tags, LIVE_TAG: self.key}, run_name=self.live.name)
-        self.client.log_batch(run.info.run_id, params=[Param(name, str(value)) for name, value in self.params.items()])
-        return str(run.info.run_id)
+        if earlier:
+            run_id = str(earlier[0].info.run_id)
+            self.client.update_run(run_id, status="RUNNING")
+            histories = [self.client.get_metric_history(run_id, column) for column in self.columns[1:]]
+            self.known = {metric.step for history in histories for metric in history}
+        else:
+            tags = {name: str(value) for name, value in self.tags.items() if value is not None}
+            run = self.client.create_run(experiment, tags={**tags, LIVE_TAG: self.key}, run_name=self.live.name)
+            run_id = str(run.info.run_id)
+        self.client.log_batch(run_id, params=[Param(name, str(value)) for name, value in self.params.items()])
+        return run_id
 
 
 @contextmanager

@@ -160,24 +160,3 @@ def score(labels: np.ndarray, probabilities: np.ndarray, threshold: float, beta:
         "specificity": specificity,
         "precision": float(labels[decisions == 1].mean()) if decisions.any() else None,
     }
-
-
-def best_threshold(labels: np.ndarray, probabilities: np.ndarray, beta: float) -> float:
-    """The threshold that maximises F-beta on these (validation) predictions; of equals the highest.
-
-    It lies midway between two probabilities, so that a last bit of difference on another device flips no decision.
-
-    Raises: ValueError when a class is missing, because then every threshold is as good as another.
-    """
-    if len(np.unique(labels)) < 2:
-        raise ValueError("a threshold needs both classes")
-    order = np.argsort(-probabilities, kind="stable")
-    ranked, hits = probabilities[order], np.cumsum(labels[order])
-    called = np.arange(1, len(labels) + 1)
-    values = (1 + beta**2) * hits / (called + beta**2 * hits[-1])
-    # Only where the next probability is lower does a threshold separate the two.
-    last_of_ties = np.append(ranked[:-1] > ranked[1:], True)
-    candidates = np.flatnonzero(last_of_ties)
-    best = candidates[np.argmax(values[candidates])]
-    following = ranked[best + 1] if best + 1 < len(ranked) else 0.0
-    return float((ranked[best] + following) / 2)

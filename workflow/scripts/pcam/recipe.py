@@ -113,42 +113,42 @@ def train_recipe(
             trained = train(
                 settings, seed, train_split, valid, preprocessing, resume=resume, report=report, on_epoch=on_epoch
             )
-        with memory_advice():
-            probabilities = probabilities_of(predict(trained.model, valid.patches, preprocessing, device))
-        # Threshold 0.5 and beta 1 touch neither of the two ranking metrics kept here.
-        scores = score(valid.labels, probabilities, threshold=0.5, beta=1.0)
-        write_csv(outputs.history, HISTORY_COLUMNS, trained.history)
-        write_csv(outputs.steps, STEPS_COLUMNS, trained.steps)
-        write_csv(
-            outputs.layers,
-            (*LAYERS_COLUMNS, *trained.layers),
-            ([*step[:2], *norms] for step, *norms in zip(trained.steps, *trained.layers.values(), strict=True)),
-        )
-        save_checkpoint(
-            outputs.weights,
-            outputs.sidecar,
-            trained.model,
-            {
-                "state": "complete",
-                "architecture": architecture_of(settings),
-                "preprocessing": asdict(preprocessing),
-                "temperature": None,
-                "threshold": None,
-                "threshold_rule": None,
-                "digests": digests,
-                "data_source": data_label,
-                "seed": seed,
-                "settings": asdict(settings),
-                "valid": {
-                    "roc_auc": scores["roc_auc"],
-                    "roc_auc_standard_error": roc_auc_error(valid.labels, probabilities),
-                    "pr_auc": scores["pr_auc"],
-                    "n": len(valid.labels),
+            with memory_advice():
+                probabilities = probabilities_of(predict(trained.model, valid.patches, preprocessing, device))
+            # Threshold 0.5 and beta 1 touch neither of the two ranking metrics kept here.
+            scores = score(valid.labels, probabilities, threshold=0.5, beta=1.0)
+            write_csv(outputs.history, HISTORY_COLUMNS, trained.history)
+            write_csv(outputs.steps, STEPS_COLUMNS, trained.steps)
+            write_csv(
+                outputs.layers,
+                (*LAYERS_COLUMNS, *trained.layers),
+                ([*step[:2], *norms] for step, *norms in zip(trained.steps, *trained.layers.values(), strict=True)),
+            )
+            save_checkpoint(
+                outputs.weights,
+                outputs.sidecar,
+                trained.model,
+                {
+                    "state": "complete",
+                    "architecture": architecture_of(settings),
+                    "preprocessing": asdict(preprocessing),
+                    "temperature": None,
+                    "threshold": None,
+                    "threshold_rule": None,
+                    "digests": digests,
+                    "data_source": data_label,
+                    "seed": seed,
+                    "settings": asdict(settings),
+                    "valid": {
+                        "roc_auc": scores["roc_auc"],
+                        "roc_auc_standard_error": roc_auc_error(valid.labels, probabilities),
+                        "pr_auc": scores["pr_auc"],
+                        "n": len(valid.labels),
+                    },
+                    "runtime": runtime,
+                    "provenance": {**provenance, "torch_device": device.type},
                 },
-                "runtime": runtime,
-                "provenance": {**provenance, "torch_device": device.type},
-            },
-        )
+            )
         resume.remove()
 
 

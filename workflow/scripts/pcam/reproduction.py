@@ -4,6 +4,7 @@ import copy
 import fcntl
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -86,6 +87,15 @@ def lock_rebuild(folder: Path, report: Callable[[str], None]) -> Iterator[int]:
         except OSError as error:
             report(f"{folder}: this file system gives no locks ({error.strerror}); never rebuild a run twice at once")
         yield handle.fileno()
+
+
+def remove_rebuilt(folder: Path) -> None:
+    """Raises: InputError when something of it stays, which would pass for what was rebuilt."""
+    try:
+        if folder.exists():
+            shutil.rmtree(folder)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be removed ({error.strerror}); remove it and run again") from None
 
 
 def rebuild(
@@ -217,6 +227,18 @@ def compare_metrics(
         }
         for split, values in logged.items()
     }
+
+
+def not_compared(
+    logged: Mapping[str, Mapping[str, float]], rebuilt: Mapping[str, Mapping[str, float | None]]
+) -> list[str]:
+    """Logged metrics that the rebuilt run lacks, as those that this code no longer has; by their logged names."""
+    return [
+        f"{split}_final_{name}"
+        for split, values in logged.items()
+        for name in values
+        if name not in rebuilt.get(split, {})
+    ]
 
 
 def judge(

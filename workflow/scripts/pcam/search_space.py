@@ -82,6 +82,8 @@ def check_space(space: Space, recipe: Mapping[str, Any]) -> None:
             )
         if parameter["type"] == "float" and recipe[name].get("type") == "integer":
             raise InputError(f"{where}: {name} takes whole numbers; use type int")
+        if recipe[name].get("type") == "integer" and any(isinstance(c, float) for c in parameter.get("choices", ())):
+            raise InputError(f"{where}: choices {parameter['choices']}: {name} takes whole numbers; drop the points")
         if recipe[name].get("type") == "number" and any(isinstance(c, int) for c in parameter.get("choices", ())):
             raise InputError(f"{where}: choices {parameter['choices']}: write {name} with a decimal point, as 0.0")
         _check_values(parameter.get("choices", [parameter.get("low"), parameter.get("high")]), recipe[name], where)
@@ -104,6 +106,8 @@ def _check_when(
 ) -> None:
     if other not in recipe:
         raise InputError(f"{where}: no such training setting; known are {', '.join(recipe)}")
+    if other == "epochs":
+        raise InputError(f"{where}: search.rungs says how long a trial trains; name another setting")
     if other == name:
         raise InputError(f"{where}: a setting cannot depend on itself; name another")
     _check_values(values, recipe[other], where)

@@ -98,9 +98,8 @@ def threshold_interval(
 
     Between two cuts the rule's gain is a sum over the patches between them; a cut is refused when that sum is further
     from zero than chance takes it. Its variance is the larger of what the groups show and of what it is when nothing is
-    gained. In simulations of a binormal model (200 to 2,000 patches; 40 slides) this holds the true threshold 99 % of
-    the time and more for f_beta and cost, 91 to 99 % for sensitivity, where 95 % is meant; a percentile bootstrap did
-    so 64 to 96 % of the time.
+    gained, which makes it wide rather than narrow. A percentile bootstrap of a place, unlike that of a mean, is not
+    one that holds.
 
     ids (N,) int: patches of one number vary together; None: every patch by itself.
 

@@ -20,10 +20,13 @@ os.environ.update(
 
 import mlflow
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
+from sqlalchemy.exc import SQLAlchemyError
 
 from pcam.files import InputError, document_digest, file_digest, read_json
 from pcam.logged_model import log_model, register
@@ -94,11 +97,7 @@ class LoggedRun:
 
 
 def check_database(path: Path) -> None:
-    """Raises: InputError when there is a database that this MLflow cannot write to, with the way out."""
-    if not os.access(path.parent, os.W_OK, effective_ids=True):
-        raise InputError(f"{path.parent}: this folder cannot be written to; give yourself the right, or move it away")
-    if not path.exists():
-        return
+    """Raises: InputError when this MLflow cannot write to the database, with the way out."""
     try:
         with closing(sqlite3.connect(path, timeout=LOCK_WAIT_S)) as database:
             database.execute("BEGIN IMMEDIATE")
@@ -126,39 +125,57 @@ def _in_words(path: Path, error: Exception) -> str:
     return f"{path}: no database of MLflow ({told}); move it away: the next run logs everything anew from the files"
 
 
-@contextmanager
-def open_client(folder: Path) -> Iterator[MlflowClient]:
-    """A client for the database of `folder`, which is made when it is not there.
-
-    Raises: InputError when the database is of another version, locked, read-only or no database, also in the block.
-    """
-    database = folder.resolve() / "mlflow.db"
+def make_folder(folder: Path) -> None:
+    """Raises: InputError when it can neither be found nor made, or not be written to."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: cannot be made ({error.strerror}); move what is in its way") from None
-    check_database(database)
+    if not os.access(folder, os.W_OK, effective_ids=True):
+        raise InputError(f"{folder}: this folder cannot be written to; give yourself the right, or move it away")
+
+
+def _make_database(path: Path) -> None:
+    """Under another name until it is whole: MLflow refuses one that was killed while it was set up."""
+    unfinished = path.with_name("mlflow.db.new")
+    for left in path.parent.glob("mlflow.db.new*"):  # with SQLite's own journal
+        left.unlink()
+    SqlAlchemyStore(f"sqlite:///{unfinished}", str(path.parent / "artifacts")).engine.dispose()  # type: ignore[no-untyped-call]
+    unfinished.rename(path)
+
+
+@contextmanager
+def open_client(folder: Path) -> Iterator[MlflowClient]:
+    """A client for the database of `folder`. One that is not there is made: the caller then holds the folder's lock.
+
+    Raises: InputError when the database is of another version, locked, read-only or no database, also in the block.
+    """
+    database = folder.resolve() / "mlflow.db"
+    make_folder(folder)
     uri = f"sqlite:///{database}"
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
     try:
+        (check_database if database.exists() else _make_database)(database)
         yield MlflowClient(tracking_uri=uri, registry_uri=uri)
-    except MlflowException as error:
-        if "sqlite3." not in str(error):
-            raise
-        raise InputError(_in_words(database, error)) from None
+    except OSError as error:
+        raise InputError(f"{error.filename or folder}: cannot be used ({error.strerror}); put that right") from None
+    except (MlflowException, SQLAlchemyError, CommandError) as error:
+        if not isinstance(error, MlflowException) or "sqlite3." in str(error):
+            raise InputError(_in_words(database, error)) from None
+        raise
 
 
 def open_experiment(client: MlflowClient, folder: Path, name: str) -> str:
     """The experiment's id; it is made when it is not there."""
     artifacts = folder.resolve() / "artifacts"
     found = client.get_experiment_by_name(name)
+    if found is not None and found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
     if found is not None and Path(found.artifact_location) != artifacts:
         # MLflow keeps absolute paths. Where the folder was moved they lead nowhere, so its content is set aside.
         client.rename_experiment(found.experiment_id, f"{name} before {folder.name} moved ({found.experiment_id})")
         found = None
-    if found is not None and found.lifecycle_stage == "deleted":
-        client.restore_experiment(found.experiment_id)
     return str(found.experiment_id if found else client.create_experiment(name, artifact_location=str(artifacts)))
 
 
@@ -228,15 +245,14 @@ def update_experiment(
     Raises: InputError when the database cannot be used.
     """
     tracked: list[Tracked] = []
-    with open_client(folder) as client, lock_target(folder, report, "logs to it as well"):
+    make_folder(folder)
+    with lock_target(folder, report, "logs to it as well"), open_client(folder) as client:
         experiment = open_experiment(client, folder, name)
-        known = known_runs(client, experiment)
-        ids: dict[str, str] = {}
+        known, ids = known_runs(client, experiment), dict[str, str]()
         for record in records:
             digest, earlier = record.digest(), known.get(record.name, {})
             same = [run_id for run_id, tags in earlier.items() if tags.get(DIGEST_TAG) == digest][:1]
-            run_id = same[0] if same else log_record(client, experiment, record, digest, config)
-            ids[record.name] = run_id
+            ids[record.name] = run_id = same[0] if same else log_record(client, experiment, record, digest, config)
             tags = _bring_up_to_date(client, run_id, record, ids[record.parent] if record.parent else None)
             for outdated in earlier:
                 if outdated != run_id:

@@ -54,7 +54,7 @@ def twin_card(twin: Any, audit: Any) -> dict[str, Any]:
 def model_card(seeds: Any, baselines: Any) -> dict[str, Any]:
     """Good only where the interval over seeds lies above always tumour."""
     area, f, always = seeds.baseline.test.roc_auc, seeds.baseline.test.f_beta, baselines.always_tumour.test
-    told = beats_always(f.mean, always.f_beta, "The baseline variant", f.interval)
+    told = beats_always(f.mean, always.f_beta, "The baseline variant", f.interval, "seeds")
     colour = baselines.colour_histogram.test.roc_auc
     text = f"ROC-AUC on {number(always.n, 0)} test patches; colour histogram {number(colour)}. {told}"
     good: bool | None = None
