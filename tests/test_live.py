@@ -63,6 +63,7 @@ ANSWERS = {
     "runs/create": {"run": RUN},
     "runs/get": {"run": RUN},
     "runs/log-batch": {},
+    "runs/set-tag": {},
     "runs/update": {"run_info": RUN["info"]},
 }
 

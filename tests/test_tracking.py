@@ -14,7 +14,6 @@ import mlflow.pyfunc
 import numpy as np
 import pytest
 from alembic.util import CommandError
-from mlflow.store.db import utils
 from reproduce_run import prepare
 from sqlalchemy.exc import OperationalError
 from track_runs import without_place
@@ -363,14 +362,21 @@ def test_what_the_layers_below_mlflow_say_is_told_in_one_line(tracker, error, to
     assert "\n" not in str(caught.value)
 
 
-def test_one_killed_while_it_makes_the_database_leaves_none(tmp_path, monkeypatch):
-    def killed(engine):
-        raise KeyboardInterrupt
+MAKE = """
+import os, signal, sys
+sys.path[:] = {path!r}
+from pathlib import Path
+from pcam.tracking import open_client
+from mlflow.store.db import utils
+utils._upgrade_db = lambda engine: os.kill(os.getpid(), signal.SIGKILL)
+with open_client(Path({folder!r})):
+    pass
+"""
 
-    with monkeypatch.context() as planted:
-        planted.setattr(utils, "_upgrade_db", killed)
-        with pytest.raises(KeyboardInterrupt):
-            opened(tmp_path)
+
+def test_one_killed_while_it_makes_the_database_leaves_none(tmp_path):
+    script = MAKE.format(path=sys.path, folder=str(tmp_path))
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -signal.SIGKILL
     assert (tmp_path / "mlflow.db.new").exists() and not (tmp_path / "mlflow.db").exists()
     opened(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]

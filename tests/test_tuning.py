@@ -297,7 +297,9 @@ def chosen_from(
         for seed, value in enumerate(own):
             path = folder / variant / f"seed-{seed}" / "weights.json"
             digest = (data or {}).get(variant, "d")
-            write_json(path, {"state": "complete", "digests": {"data": digest}, "valid": {"roc_auc": value}})
+            write_json(
+                path, {"state": "complete", "digests": {"data": digest, "code": "c"}, "valid": {"roc_auc": value}}
+            )
             runs[variant, seed] = str(path)
     (folder / "trials.csv").write_text(
         "phase,trial,state,reason\nround-0,0,COMPLETE,\nround-0,1,FAIL,died by SIGKILL\nrung-1,0,COMPLETE,\n"

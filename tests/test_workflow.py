@@ -89,6 +89,9 @@ def test_every_rule_has_a_script_of_its_name_a_log_a_benchmark_and_a_docstring()
             name = re.match(r"\s*rule (\w+):\n\s+\"\"\"(.+)\"\"\"", block)
             assert name, f"{path.name}: a rule without a one-line docstring:\n{block[:80]}"
             rule = name.group(1)
+            if "output:" not in block:  # a target, which names files and makes none
+                assert "script:" not in block and "shell:" not in block, (path.name, rule)
+                continue
             assert f"scripts/{rule}.py" in block, (path.name, rule)
             assert f'code_digest("{rule}")' in block, (path.name, rule)
             assert "log:" in block and "benchmark:" in block and "environment.yml" in block, (path.name, rule)
