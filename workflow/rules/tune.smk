@@ -1,13 +1,15 @@
 # Reads: train and valid alone.
 # Writes: results/search/: a folder a trial, trials.csv, recipe.json; results/train/tuned/settings.json.
-TRIAL_DIRS = [f"results/search/{phase}/trial-{t}" for phase, t in TRIALS]
-PROMOTED_DIRS = [folder for folder in TRIAL_DIRS if "/rung-" in folder]
-
-
-def rung_dirs(number):
-    """Folders of a rung's trials in the order of proposal, in which a promotion breaks ties."""
-    kind = f"/rung-{number}/" if number else "/round-"
-    return [folder for folder in TRIAL_DIRS if kind in folder]
+# Folders by rung, each in the order of proposal, in which a promotion breaks ties; the rounds are the first rung.
+RUNG_DIRS = [
+    [f"results/search/{phase}/trial-{t}" for phase, t in TRIALS if phase in phases]
+    for phases in (
+        [f"round-{r}" for r in range(settings.search.rounds)],
+        *([f"rung-{k}"] for k in range(1, len(settings.search.rungs))),
+    )
+]
+TRIAL_DIRS = [folder for rung in RUNG_DIRS for folder in rung]
+PROMOTED_DIRS = [folder for rung in RUNG_DIRS[1:] for folder in rung]
 
 
 rule propose_trials:
@@ -47,11 +49,11 @@ rule promote_trial:
     input:
         base="results/train/baseline/settings.json",
         sidecars=lambda wildcards: [
-            f"{folder}/weights.json" for folder in rung_dirs(int(wildcards.rung) - 1)
+            f"{folder}/weights.json" for folder in RUNG_DIRS[int(wildcards.rung) - 1]
         ],
         origins=lambda wildcards: [
             f"{folder}/origin.json"
-            for folder in rung_dirs(int(wildcards.rung) - 1)
+            for folder in RUNG_DIRS[int(wildcards.rung) - 1]
             if folder in PROMOTED_DIRS
         ],
     output:
