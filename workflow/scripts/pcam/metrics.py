@@ -146,7 +146,7 @@ def score(labels: np.ndarray, probabilities: np.ndarray, threshold: float, beta:
     decisions = (probabilities >= threshold).astype(int)
     positive, negative = labels == 1, labels == 0
     sensitivity = float(decisions[positive].mean()) if positive.any() else None
-    specificity = float(1 - decisions[negative].mean()) if negative.any() else None
+    specificity = float(np.mean(decisions[negative] == 0)) if negative.any() else None
     balanced = (sensitivity + specificity) / 2 if sensitivity is not None and specificity is not None else None
     return {
         "roc_auc": roc_auc(labels, probabilities),
