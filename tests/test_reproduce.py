@@ -400,11 +400,13 @@ def test_a_logged_run_is_rebuilt_to_the_same_bits(tracked: tuple[Path, dict[str,
 def test_a_killed_rebuild_goes_on_where_it_was(tracked: tuple[Path, dict[str, str]]) -> None:
     folder, ids = tracked
     run_id = ids["mlp/seed-0"]
-    made = folder / "results" / "reproduce" / run_id / "rebuilt" / "results" / "splits" / "splits.json"
+    results = folder / "results" / "reproduce" / run_id / "rebuilt" / "results"
+    made = results / "splits" / "splits.json"
     with start_snakemake(folder, "reproduce", "--config", f"run={run_id}") as process:
-        while not made.exists():
+        # Snakemake makes a job's folder when it starts it: by then the splits are finished, and not only written.
+        while not (results / "train").exists():
             with suppress(subprocess.TimeoutExpired):
-                raise AssertionError(f"ended with {process.wait(timeout=0.1)} before it had made the splits")
+                raise AssertionError(f"ended with {process.wait(timeout=0.1)} before it trained")
         os.killpg(process.pid, signal.SIGKILL)  # the rebuild and its jobs as well
     made_at = made.stat().st_mtime_ns
     succeeded(snakemake(folder, "--unlock"))
