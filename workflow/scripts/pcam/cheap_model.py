@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 # Chosen on planted flips: from .005 to .05 the ranking hardly moves, on the sample and on 2,000 real patches alike.
@@ -75,6 +74,8 @@ class CheapModel:
 
 def fit_cheap(features: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> CheapModel:
     """The regression on these rows of features (N,F), standardised, and labels (N,); the rows hold both classes."""
+    from sklearn.linear_model import LogisticRegression  # here, as in pcam.metrics
+
     if len(rows) > FIT_LIMIT:
         rows = np.sort(np.random.default_rng(0).choice(rows, FIT_LIMIT, replace=False))
     known = features[rows].astype(np.float64)

@@ -11,8 +11,8 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from scipy import stats
 from scipy.ndimage import median_filter
+from scipy.special import stdtrit
 
 from pcam.files import InputError, finite_or_none, read_csv
 from pcam.metrics import t_interval, wilson_interval
@@ -118,7 +118,7 @@ def find_deviations(values: np.ndarray, level: float = LEVEL) -> Deviations:
         with np.errstate(divide="ignore", invalid="ignore"):
             z[known] = np.where(scale > 0, residuals / scale, np.nan)
         freedom = FREEDOM * min(SCALE_STEPS, int(known.sum()))
-        limit = float(stats.t.isf(level / int(known.sum()), freedom))
+        limit = -float(stdtrit(freedom, level / int(known.sum())))
     return Deviations(np.exp(centre), z, limit)
 
 

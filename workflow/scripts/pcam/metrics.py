@@ -6,9 +6,9 @@ A score that is undefined (one class only, no positive called) is None, never ze
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
-from scipy.special import ndtri
-from sklearn import metrics as sk
+from scipy.special import ndtri, stdtrit
+
+# scikit-learn is imported where it is used: that takes two seconds, and most jobs want an interval alone.
 
 LEAST_PROBABILITY = 1e-7  # for the log loss, which a certainty that turns out wrong would make infinite
 
@@ -36,7 +36,7 @@ def t_interval(
     if len(values) < 2:
         return None
     mean, sd = float(np.mean(values)), float(np.std(values, ddof=1))
-    half = float(stats.t.ppf(0.5 + level / 2, len(values) - 1)) * sd / float(np.sqrt(len(values)))
+    half = float(stdtrit(len(values) - 1, 0.5 + level / 2)) * sd / float(np.sqrt(len(values)))
     if not differences and min(values) >= 0 and max(values) <= 1:
         return max(0.0, mean - half), min(1.0, mean + half)
     return mean - half, mean + half
@@ -44,7 +44,15 @@ def t_interval(
 
 def roc_auc(labels: np.ndarray, scores: np.ndarray) -> float | None:
     """Area under the ROC curve; None when a class is missing."""
-    return float(sk.roc_auc_score(labels, scores)) if len(np.unique(labels)) == 2 else None
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(labels, scores)) if len(np.unique(labels)) == 2 else None
+
+
+def mid_ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks (N,) from 1; equal values share the mean of theirs."""
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(count) - (count - 1) / 2)[place]
 
 
 def roc_auc_influence(labels: np.ndarray, scores: np.ndarray) -> np.ndarray | None:
@@ -57,9 +65,9 @@ def roc_auc_influence(labels: np.ndarray, scores: np.ndarray) -> np.ndarray | No
     n_pos, n_neg = len(positives), len(negatives)
     if min(n_pos, n_neg) < 2:
         return None
-    ranks = stats.rankdata(np.concatenate([positives, negatives]))
-    placed_pos = (ranks[:n_pos] - stats.rankdata(positives)) / n_neg
-    placed_neg = 1 - (ranks[n_pos:] - stats.rankdata(negatives)) / n_pos
+    ranks = mid_ranks(np.concatenate([positives, negatives]))
+    placed_pos = (ranks[:n_pos] - mid_ranks(positives)) / n_neg
+    placed_neg = 1 - (ranks[n_pos:] - mid_ranks(negatives)) / n_pos
     influence = np.zeros(len(labels))
     for label, placed in ((1, placed_pos), (0, placed_neg)):
         influence[labels == label] = (placed - placed.mean()) / np.sqrt(len(placed) * (len(placed) - 1))
@@ -74,7 +82,9 @@ def roc_auc_error(labels: np.ndarray, scores: np.ndarray) -> float | None:
 
 def pr_auc(labels: np.ndarray, scores: np.ndarray) -> float | None:
     """Area under the precision-recall curve as average precision; None when a class is missing."""
-    return float(sk.average_precision_score(labels, scores)) if len(np.unique(labels)) == 2 else None
+    from sklearn.metrics import average_precision_score
+
+    return float(average_precision_score(labels, scores)) if len(np.unique(labels)) == 2 else None
 
 
 def pr_auc_influence(labels: np.ndarray, scores: np.ndarray) -> np.ndarray | None:
@@ -130,9 +140,11 @@ def roc_auc_interval(labels: np.ndarray, scores: np.ndarray, level: float = 0.95
 
 def f_beta(labels: np.ndarray, decisions: np.ndarray, beta: float) -> float | None:
     """F-beta of decisions 0/1; None without any positive label."""
+    from sklearn.metrics import fbeta_score
+
     if not np.any(labels == 1):
         return None
-    return float(sk.fbeta_score(labels, decisions, beta=beta, zero_division=0.0))
+    return float(fbeta_score(labels, decisions, beta=beta, zero_division=0.0))
 
 
 def log_losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

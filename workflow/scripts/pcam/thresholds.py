@@ -7,10 +7,8 @@ those of valid.
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from scipy import stats
 from scipy.optimize import brentq
-from scipy.special import expit
-from sklearn.metrics import fbeta_score
+from scipy.special import expit, stdtrit
 
 from pcam.settings import ThresholdSettings
 
@@ -73,6 +71,8 @@ def _choose_ranked(labels: np.ndarray, ranked: np.ndarray, weights: np.ndarray, 
 
 def value_of(labels: np.ndarray, probabilities: np.ndarray, threshold: float, rule: ThresholdSettings) -> float:
     """What the rule is about, at this threshold: F-beta, sensitivity, or the cost per patch in false alarms."""
+    from sklearn.metrics import fbeta_score  # here, as in pcam.metrics
+
     called, tumour = probabilities >= threshold, labels == 1
     if rule.rule == "sensitivity":
         return float(np.mean(called[tumour]))
@@ -118,7 +118,7 @@ def threshold_interval(
         fixed = rule.sensitivity * (1 - rule.sensitivity) * tumours
     else:
         per_patch = float(gains.max() * -gains.min())
-    critical = float(stats.t.ppf(0.5 + level / 2, int(units.max())))
+    critical = float(stdtrit(int(units.max()), 0.5 + level / 2))
     kept = [
         cut
         for start, sign in walks
