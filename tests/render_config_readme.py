@@ -15,7 +15,8 @@ This page is rendered from `workflow/schemas/config.schema.yaml` by `make config
 `variants` names training recipes, each as its difference from `train`; `baseline` must exist. `search.space` names
 settings of `train` with `{type: float | int, low, high, log, step}` or `{type: categorical, choices}`; with
 `when: {model: [resnet]}` beside them a setting is searched only in trials whose `model` is one of those listed, and
-keeps the value of `train` in the others.
+keeps the value of `train` in the others. A configfile's entry merges over the default's key by key; `null` in place
+of an entry takes it out of the search.
 
 | key | default | allowed | meaning |
 |---|---|---|---|

@@ -187,7 +187,11 @@ def results_evidence() -> dict[str, Any]:
                             "roc_auc": estimate(0.9 - strength / 10),
                             "f_beta": estimate(0.8),
                             "flipped": strength / 40,
-                            "guard": {"warns": strength > 1, "check": "warning: sharpness" if strength > 1 else None},
+                            "guard": {
+                                "warns": strength > 1,
+                                "check": "warning: sharpness" if strength > 1 else None,
+                                "note": None,
+                            },
                         }
                         for strength in (0.0, 1.0, 2.0)
                     ],

@@ -13,10 +13,9 @@ from check_submission import ITEMS, check_members
 from dynamics_evidence import dynamics_evidence
 from plot_patches import groups_of, spread
 from results_evidence import over_seeds, results_evidence
-from show_errors import wrong_answers
 from write_journal import write_journal
 
-from pcam.documents import Missing, Source, escape_markdown, mean_sd, open_evidence
+from pcam.documents import Missing, Source, escape_markdown, mean_sd, merge_answers, open_evidence
 from pcam.figures import drawing
 from pcam.files import InputError, write_csv, write_json, write_text
 from pcam.provenance import ROOT
@@ -484,7 +483,7 @@ def test_one_seed_reads_undefined(run: Run) -> None:
         for split in ("valid", "test"):
             of_split[split] = {metric: over_seeds(0.9, 1) for metric in of_split[split]}
     text = run.journal()
-    assert "undefined (n = 1)" in text
+    assert "(one seed: no sd)" in text
     assert "±" not in text.partition("Question 5: Part 1")[2].partition("3. **Logging")[0].replace(
         "mean ± standard", ""
     )
@@ -537,6 +536,18 @@ def test_a_reproduction_shows_its_verdict(run: Run) -> None:
     answer = run.journal().partition("6. **Reproduction")[2].partition("7. **Deployment")[0]
     assert "the first difference is versions (torch: 2.13.0 here, 2.12.0 there)" in answer
     assert "no logged run had been rebuilt" not in answer
+
+
+def test_a_guard_that_warned_before_says_so(run: Run) -> None:
+    told = "the guard already warns of the untouched patches"
+    assert told not in run.journal()
+    run.content["stress"]["issues"][0]["points"][1]["guard"]["note"] = told
+    assert f"not caught: 1. {told}. The guard sees sharpness." in run.journal()
+
+
+def test_two_answers_of_one_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="two answers are called b"):
+        merge_answers({"a": 1, "b": 2}, {"b": 2})
 
 
 def test_a_search_that_found_nothing_says_why(run: Run) -> None:
@@ -649,14 +660,7 @@ def test_a_picture_has_the_same_bytes_each_time_and_none_when_drawing_fails(tmp_
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png"]
 
 
-def test_errors_come_most_confident_first_and_examples_from_the_whole_split() -> None:
-    table = [
-        {"label": y, "probability": p}
-        for y, p in (("0", "0.6"), ("0", "0.9"), ("1", "0.3"), ("1", "0.1"), ("1", "0.9"))
-    ]
-    positives, negatives = wrong_answers(table, 0.5)
-    assert positives.tolist() == [1, 0]
-    assert negatives.tolist() == [3, 2]
+def test_examples_come_from_the_whole_split() -> None:
     rows = [{"split": "train", "row": str(i), "label": "0", "defects": "blackout" if i % 2 else ""} for i in range(10)]
     assert [row["row"] for row in spread(rows, 2)] == ["0", "9"]
     assert list(groups_of(rows)) == [

@@ -136,6 +136,12 @@ def test_a_run_rebuilt_with_the_same_bits_is_told_so(logged: LoggedRun, reproduc
     assert (found["run_id"], found["name"], found["kind"]) == (RUN, "baseline/seed-3", "train")
 
 
+def test_a_logged_metric_that_the_rebuilt_run_lacks_is_told(logged: LoggedRun, reproduce: Any) -> None:
+    found = reproduce(replace(logged, metrics={**logged.metrics, "test_final_gini": 0.5}))
+    assert found["same_bits"] is True and found["not_compared"] == ["test_final_gini"]
+    assert found["verdict"].endswith("; not compared, because the rebuilt run has none: test_final_gini")
+
+
 def test_one_bit_in_one_rebuilt_weight_is_found_and_unexplained(logged: LoggedRun, reproduce: Any) -> None:
     def change(rebuilt: Path) -> None:
         path = rebuilt / OWN / "weights.pt"

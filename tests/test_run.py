@@ -21,7 +21,7 @@ from conftest import ROOT
 from pcam.facts import FILE_SPLITS, pcam_filename
 from pcam.files import file_digest, read_csv, read_json
 from pcam.hdf5 import write_labels, write_patches
-from workflow import TINY, snakemake, start_snakemake, succeeded
+from workflow import TINY, planned_jobs, snakemake, start_snakemake, succeeded
 
 REAL = Path(os.environ.get("PCAM_SAMPLE", ROOT.parent / "shared" / "data" / "pcam-sample"))
 
@@ -82,6 +82,9 @@ def test_the_whole_run_makes_every_contract_and_a_second_one_has_nothing_to_do(f
     ):  # fmt: skip
         assert (results / name).stat().st_size > 0, name
     assert "Nothing to be done" in succeeded(snakemake(finished, cores=4))
+    # Where trainings report to is no part of them.
+    elsewhere = snakemake(finished, "--dry-run", "--config", "tracking={uri: 'http://127.0.0.1:9'}")
+    assert not {job.rule for job in planned_jobs(succeeded(elsewhere))} & {"train_seed", "train_trial", "predict_seed"}
     assert not list(results.rglob("resume.pt"))
     headers = {
         "splits/valid.csv": "row,label,slide,group",
@@ -101,7 +104,7 @@ def test_the_whole_run_makes_every_contract_and_a_second_one_has_nothing_to_do(f
 def test_journal_and_report_say_what_data_they_speak_of(finished: Path) -> None:
     journal, page = ((finished / "results" / name).read_text() for name in ("journal.md", "report.html"))
     assert "SYNTHETIC SAMPLE" in journal and "SYNTHETIC SAMPLE" in page
-    assert "undefined (n = 1)" in journal
+    assert "(one seed: no sd)" in journal
     for number in range(1, 10):
         assert f"## Question {number}:" in journal
 

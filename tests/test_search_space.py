@@ -44,6 +44,15 @@ def test_a_conditional_space_is_a_sound_one() -> None:
     assert read_config(config_with(space=fixed)).search.space == fixed
 
 
+def test_a_configfile_can_take_an_entry_out_and_give_another_type_to_one() -> None:
+    config = config_with()
+    config["search"]["space"]["width"] = None
+    # As Snakemake merges it: the default's bounds are still there.
+    config["search"]["space"]["dropout"] |= {"type": "categorical", "choices": [0.0, 0.3]}
+    space = read_config(config).search.space
+    assert "width" not in space and space["dropout"] == {"type": "categorical", "choices": [0.0, 0.3]}
+
+
 @pytest.mark.parametrize(
     ("space", "said"),
     [
@@ -54,8 +63,13 @@ def test_a_conditional_space_is_a_sound_one() -> None:
         ({"width": {"type": "int", "low": 8, "high": 12, "step": 5}}, "step 5 leaves low 8 alone"),
         ({"width": {"type": "int", "low": 4, "high": 12, "step": 4, "log": True}}, "exclude each other"),
         ({"width": {"type": "int", "low": 2, "high": 12}}, "search.space.width: 2 is less than the minimum of 4"),
-        ({"width": {"type": "gauss"}}, "search.space.width"),
-        ({"width": {"type": "int", "low": 8}}, "search.space.width"),
+        ({"width": {"type": "gauss"}}, "search.space.width.type: 'gauss' is not one of"),
+        ({"width": {"type": "int", "low": 8.5, "high": 12}}, "low 8.5: type int needs a whole number"),
+        ({"dropout": {"type": "float", "low": 0.0, "high": 0.5, "step": 1}}, "type float takes no step"),
+        ({"width": {**WIDTH, "choices": [8, 12]}}, "type int takes no choices"),
+        ({"width": None}, "every entry is null; leave one setting to search"),
+        ({"width": {"type": "int", "low": 8}}, "search.space.width: key 'high' is missing"),
+        ({"width": {"type": "categorical"}}, "search.space.width: key 'choices' is missing"),
         ({"width": {"type": "float", "low": 8.0, "high": 12.0}}, "width takes whole numbers; use type int"),
         ({"dropout": {"type": "float", "low": 0, "high": 0.5, "log": True}}, "low 0 has no logarithm"),
         ({"dropout": {"type": "float", "low": 0.5, "high": 1.5}}, "search.space.dropout: 1.5"),

@@ -395,6 +395,13 @@ def test_a_read_only_database_or_folder_is_told_in_one_line(tracker):
         opened(tracker / "below")
 
 
+@pytest.mark.parametrize("letter", ["%", "?", "#"])
+def test_a_folder_that_mlflow_cannot_name_is_told_in_one_line(tmp_path, letter):
+    with pytest.raises(InputError, match="rename it"), open_client(tmp_path / f"50{letter}41" / "tracking"):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_file_that_is_no_database_is_told_in_one_line(tmp_path):
     (tmp_path / "mlflow.db").write_text("not a database\n" * 100)
     with pytest.raises(InputError, match=r"mlflow\.db: no database of MLflow .* move it away"):

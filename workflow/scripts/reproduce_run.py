@@ -115,7 +115,8 @@ def reproduce_run(
         logged = logged_metrics(run.metrics)
         metrics = compare_metrics(logged, rebuilt)
         causes = {"logged": causes_of(run.sidecar), "now": causes_of(sidecar)}
-        judged = judge(weights, metrics, causes["logged"], causes["now"])
+        left_out = not_compared(logged, rebuilt)
+        judged = judge(weights, metrics, causes["logged"], causes["now"], left_out)
         document = {
             "run_id": run_id,
             "name": run.name,
@@ -123,7 +124,7 @@ def reproduce_run(
             **judged,
             "weights": weights,
             "metrics": metrics,
-            "not_compared": not_compared(logged, rebuilt),
+            "not_compared": left_out,
             "ran_with": causes,
             "also_rebuilt": also,
             "rebuilt": str(folder / "rebuilt"),

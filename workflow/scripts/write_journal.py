@@ -24,6 +24,7 @@ from pcam.documents import (
     commit_of,
     cut_snippets,
     in_markdown,
+    merge_answers,
     number,
     open_evidence,
     render_markdown,
@@ -98,14 +99,16 @@ def write_journal(
     Raises: InputError when a file exists but cannot be read, or a cited function is gone.
     """
     found = {name: open_evidence(source) for name, source in sources.items() if not name.startswith("picture ")}
-    of_audit = audit_answers(found)
+    answers = merge_answers(
+        data_answers(found, config),
+        dynamics_answers(found, config, runs),
+        audit_answers(found),
+        reproducibility_answers(found),
+        model_answers(found, config, runs),
+        {name: what for name, what in found.items() if name.isidentifier()},
+    )
     context = {
-        **data_answers(found, config),
-        **dynamics_answers(found, config, runs),
-        **of_audit,
-        **reproducibility_answers(found),
-        **model_answers(found, config, runs),
-        **{name: what for name, what in found.items() if name.isidentifier()},
+        **answers,
         "found": found,
         "config": config,
         "journal": config["journal"],

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from pcam.answers_results import results_answers
 from pcam.answers_tuning import setting_rows, tuning_answers
-from pcam.documents import Missing, code, is_measured, number, percent, words
+from pcam.documents import Missing, code, is_measured, merge_answers, number, percent, words
 
 Found = Mapping[str, Any]
 Runs = Sequence[tuple[str, int]]  # variant, seed
@@ -172,9 +172,7 @@ def model_answers(found: Found, config: Mapping[str, Any], runs: Runs) -> dict[s
     tables = [found[f"{kind} {variant} {seed}"] for variant, seed in runs for kind in ("steps", "history")]
     gone = next((table for table in tables if isinstance(table, Missing)), None)
     link = config["journal"]["repository"]
-    return {
-        **results_answers(found, variants),
-        **tuning_answers(found, config, variants),
+    own = {
         "logged_rows": gone if gone is not None else sum(map(len, tables)),
         "slice_table": slice_rows(found["slices"]),
         "slice_sentence": slice_sentence(found["slices_summary"]),
@@ -190,3 +188,4 @@ def model_answers(found: Found, config: Mapping[str, Any], runs: Runs) -> dict[s
         "checklist_table": checklist_rows(found["checklist"]),
         "checklist_lines": [{"item": entry["item"], "ok": entry.ok} for entry in found["checklist"]["items"]],
     }
+    return merge_answers(results_answers(found, variants), tuning_answers(found, config, variants), own)

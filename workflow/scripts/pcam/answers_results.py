@@ -218,9 +218,10 @@ def stress_rows(stress: Any) -> Rows:
         slipped = [point.label for point in points if point.guard.check is None]
         verbs = (("Caught", caught), ("not caught", slipped))
         told = [f"{verb}: {', '.join(map(str, labels))}" for verb, labels in verbs if labels]
+        notes = dict.fromkeys(str(point.guard.note) for point in points if is_measured(point.guard.note))
         rows.append(
             [issue.name, worst.label, estimate(worst.roc_auc), estimate(worst.f_beta), percent(worst.flipped),
-             f"{'; '.join(told)}. {issue.guard}"]
+             ". ".join(["; ".join(told), *notes, str(issue.guard)])]
         )  # fmt: skip
     return rows
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pcam.answers_results import beats_always
 from pcam.documents import Missing, estimate, interval, is_measured, mean_sd, number, percent, plain, words
+from pcam.search_space import read_space
 
 Found = Mapping[str, Any]
 Rows = list[list[Any]] | Missing
@@ -171,7 +172,7 @@ def tuning_answers(found: Found, config: Mapping[str, Any], variants: Sequence[s
     f = evaluation.test.metrics.f_beta
     spread = [f.low, f.high] if is_measured(f.low) else f.low
     return {
-        "space_table": space_rows(config["search"]["space"]),
+        "space_table": space_rows(read_space(config["search"]["space"])),
         "rung_table": rung_rows(config["search"]),
         "search_sentence": search_sentence(found["recipe"], found["trials"]),
         "tuning_sentence": tuning_sentence(found["selection"]),

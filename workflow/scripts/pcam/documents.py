@@ -169,12 +169,12 @@ def interval(pair: Any, digits: int = 3) -> Any:
 
 
 def mean_sd(summary: Any, digits: int = 3) -> Any:
-    """mean ± sd (interval; n) of a summary over seeds; what one seed cannot tell reads undefined."""
+    """mean ± sd (interval; n) of a summary over seeds; of one seed, the value alone, said so."""
     if not is_measured(summary) or not is_measured(summary.mean):
         return summary.mean if isinstance(summary, Node) else summary
     n = summary.n
     if not is_measured(n) or n < 2:
-        return f"{number(summary.mean, digits)}; sd and interval undefined (n = {n})"
+        return f"{number(summary.mean, digits)} (one seed: no sd)"
     spread = f"± {number(summary.sd, digits)} (95 % interval {interval(summary.interval, digits)}; n = {n})"
     return f"{number(summary.mean, digits)} {spread}"
 
@@ -187,6 +187,14 @@ def estimate(told: Any, digits: int = 3) -> Any:
         return f"undefined: {told.note}" if is_measured(told.note) else "undefined"
     value = number(float(told.value), digits)
     return value if told.low is None else f"{value} ({interval([told.low, told.high], digits)})"
+
+
+def merge_answers(*parts: Mapping[str, Any]) -> dict[str, Any]:
+    """One mapping of all. Raises: ValueError when two answers have one name: the template would show the later one."""
+    names = [name for part in parts for name in part]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"two answers are called {', '.join(twice)}")
+    return {name: answer for part in parts for name, answer in part.items()}
 
 
 def escape_markdown(text: str) -> str:

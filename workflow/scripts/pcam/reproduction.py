@@ -252,10 +252,11 @@ def judge(
     metrics: Mapping[str, Mapping[str, Any]],
     logged: Mapping[str, Any],
     now: Mapping[str, Any],
+    left_out: Sequence[str],
 ) -> dict[str, Any]:
     """`same_bits`, the verdict in words, which names the first difference and what else differs, and all `causes`.
 
-    `logged`, `now`: see causes_of.
+    `logged`, `now`: see causes_of. `left_out`: see not_compared.
     """
     differing = [] if weights["equal"] else ["weights"]
     for split, compared in metrics.items():
@@ -270,6 +271,8 @@ def judge(
         words.append("also different: " + ", ".join(f"{cause['cause']} ({cause['what']})" for cause in causes[1:]))
     if now["code"]["uncommitted changes"] and logged["code"]["uncommitted changes"]:
         words.append("both ran with uncommitted changes, so that the commit does not tell their code")
+    if left_out:
+        words.append(f"not compared, because the rebuilt run has none: {', '.join(left_out)}")
     return {"same_bits": not differing, "verdict": "; ".join(words), "causes": causes}
 
 

@@ -8,6 +8,33 @@ from pcam.files import InputError
 from pcam.schema import check_schema
 
 Space = Mapping[str, Mapping[str, Any]]
+_BOUNDS = ("low", "high", "step", "log")
+_NEEDED = {"float": ("low", "high"), "int": ("low", "high"), "categorical": ("choices",)}
+_FOREIGN = {"float": ("step", "choices"), "int": ("choices",), "categorical": ()}
+
+
+def read_space(space: Mapping[str, Mapping[str, Any] | None]) -> dict[str, dict[str, Any]]:
+    """What is searched, of a merged config: null takes an entry of the default out.
+
+    An entry of a configfile merges over the default's, so one that makes it categorical leaves bounds: they go.
+    Raises: InputError when a key is missing, or is of another type.
+    """
+    read: dict[str, dict[str, Any]] = {}
+    for name, parameter in space.items():
+        if parameter is None:
+            continue
+        kind, where = parameter["type"], f"config: search.space.{name}"
+        if missing := [key for key in _NEEDED[kind] if key not in parameter]:
+            raise InputError(f"{where}: key {missing[0]!r} is missing; type {kind} needs it")
+        if foreign := [key for key in _FOREIGN[kind] if key in parameter]:
+            raise InputError(f"{where}: type {kind} takes no {foreign[0]}; drop it, or use another type")
+        for key in ("low", "high") if kind == "int" else ():
+            if not isinstance(parameter[key], int):
+                raise InputError(f"{where}: {key} {parameter[key]}: type int needs a whole number")
+        read[name] = {k: v for k, v in parameter.items() if kind != "categorical" or k not in _BOUNDS}
+    if not read:
+        raise InputError("config: search.space: every entry is null; leave one setting to search")
+    return read
 
 
 def check_rungs(rungs: Sequence[Mapping[str, int]], trials: int) -> None:

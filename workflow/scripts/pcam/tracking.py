@@ -151,6 +151,10 @@ def open_client(folder: Path) -> Iterator[MlflowClient]:
     Raises: InputError when the database is of another version, locked, read-only or no database, also in the block.
     """
     database = folder.resolve() / "mlflow.db"
+    if strange := sorted(set("%?#") & set(str(database))):
+        raise InputError(
+            f"{database}: MLflow opens no database below a name with {strange[0]} in it; rename it"
+        )
     make_folder(folder)
     uri = f"sqlite:///{database}"
     mlflow.set_tracking_uri(uri)
