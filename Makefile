@@ -55,6 +55,7 @@ check-pins: .venv/dev
 FOLDER ?= /tmp
 bench: .venv/dev
 	OMP_NUM_THREADS=1 $(BIN)/python bench/bench_audit.py results/bench/audit.json --folder $(FOLDER)
+	OMP_NUM_THREADS=1 $(BIN)/python bench/bench_attributes.py results/bench/attributes.json --folder $(FOLDER)
 	OMP_NUM_THREADS=1 $(BIN)/python bench/bench_training.py results/bench/training.json --folder $(FOLDER)
 
 # What each choice of the default recipe is worth on the train and valid patches of a finished run; half an hour.

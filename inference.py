@@ -2,8 +2,9 @@
 
 Prints a CSV row a patch: source, row (of an .h5 file), x, y (of a 96-pixel tile in a larger image), probability of
 tumour in the centre, decision at the threshold stored beside the weights. Compares the patches with those that the
-threshold was chosen on (guard.json beside the weights) and says on stderr where they differ more than by chance.
-Exit code 1: bad input; 3: --guard refuse and the patches differ. Needs torch, numpy, pillow and h5py only.
+threshold was chosen on (guard.json beside the weights) and says on stderr where they differ more than by chance;
+--watch tells every statistic, that of the answers too. Exit code 1: bad input; 3: --guard refuse and the patches
+differ. Needs torch, numpy, pillow and h5py only.
 """
 
 import argparse
@@ -22,9 +23,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "workflow" / "scripts")
 
 from pcam.checkpoint import load_checkpoint, predict_logits, probabilities
 from pcam.files import InputError
-from pcam.guard import Guard, measure_patches, read_guard
+from pcam.guard import Guard, Tally, read_guard, watched_values
 from pcam.hdf5 import PatchReader, convert_lossless
 from pcam.preprocess import normalise
+from pcam.readings import Verdict
 
 SIZE = 96
 BATCH = 64
@@ -98,30 +100,36 @@ class Answer(NamedTuple):
 
 
 class Watch:
-    """Collects what the guard must know of the patches that pass by: eight numbers and a name each."""
+    """Collects what the guard must know of the patches that pass by, in memory that does not grow with them."""
 
     def __init__(self, guard: Guard) -> None:
         self.guard = guard
-        self.properties: list[np.ndarray] = []
-        self.names: list[str] = []
+        self.tally: Tally | None = None
+        self.first_strange = ""
 
-    def see(self, batch: list[Patch]) -> None:
-        self.properties.append(measure_patches(np.stack([patch.pixels for patch in batch])))
-        self.names += [
-            f"{patch.source} ({f'x {patch.x}, y {patch.y}' if patch.row is None else f'row {patch.row}'})"
-            for patch in batch
-        ]
+    def see(self, batch: list[Patch], probabilities: np.ndarray) -> None:
+        """Patches and the answers (n,) to them."""
+        seen = self.guard.tally(watched_values(np.stack([patch.pixels for patch in batch]), probabilities))
+        if seen.first_strange is not None and not self.first_strange:
+            patch = batch[seen.first_strange]
+            place = f"x {patch.x}, y {patch.y}" if patch.row is None else f"row {patch.row}"
+            self.first_strange = f"{patch.source} ({place})"
+        self.tally = seen if self.tally is None else self.tally + seen
+
+    def verdict(self) -> Verdict | None:
+        """On all patches as one set; None before the first."""
+        return None if self.tally is None else self.guard.verdict(self.tally)
 
     def findings(self) -> tuple[str | None, str | None]:
-        """What speaks against the patches as a set, and what is worth a note about single ones; None: nothing."""
-        if not self.properties:
+        """What speaks against the pixels as a set, and what is worth a note about single patches; None: nothing."""
+        verdict = self.verdict()
+        if verdict is None:
             return None, None
-        verdict = self.guard.check(np.concatenate(self.properties))
         note = None
         if verdict.strange:
             note = (
-                f"{len(verdict.strange)} of {verdict.n:,} patches are unlike any validation patch, "
-                f"the first is {self.names[verdict.strange[0]]}"
+                f"{verdict.strange} of {verdict.n:,} patches are unlike any validation patch, "
+                f"the first is {self.first_strange}"
             )
         return verdict.sentence() if verdict.warns else None, note
 
@@ -142,14 +150,22 @@ def classify(weights: str, paths: list[str], *, guarded: bool = False) -> tuple[
     def results() -> Iterator[Answer]:
         patches = (patch for path in paths for patch in patches_of(Path(path)))
         while batch := list(islice(patches, BATCH)):
-            if watch is not None:
-                watch.see(batch)
             pixels = torch.from_numpy(np.stack([patch.pixels for patch in batch])).to(device)
             logits = predict_logits(model, normalise(pixels, preprocessing)).cpu().numpy()
-            for patch, probability in zip(batch, probabilities(logits, sidecar).tolist(), strict=True):
+            answers = probabilities(logits, sidecar)
+            if watch is not None:
+                watch.see(batch, answers)
+            for patch, probability in zip(batch, answers.tolist(), strict=True):
                 yield Answer(patch.source, patch.row, patch.x, patch.y, probability, int(probability >= threshold))
 
     return results(), watch
+
+
+def report(watch: Watch) -> None:
+    """The table and the conclusion of --watch, on stderr."""
+    verdict = watch.verdict()
+    told = ["no patch was seen"] if verdict is None else [*verdict.table(), verdict.conclusion()]
+    print(*(f"watch: {line}" for line in told), sep="\n", file=sys.stderr)
 
 
 def main() -> int:
@@ -163,9 +179,16 @@ def main() -> int:
         default="warn",
         help="patches unlike validation patches: warn on stderr (the default), print nothing and end with 3, or off",
     )
+    parser.add_argument(
+        "--watch",
+        action="store_true",
+        help="tell on stderr each statistic of pixels and answers, on validation, here, and as far as chance allows",
+    )
     arguments = parser.parse_args()
+    if arguments.watch and arguments.guard == "off":
+        parser.error("--watch needs the guard; leave --guard off away")
     guarded = arguments.guard != "off"
-    if arguments.guard == "warn" and not Path(arguments.weights).with_name(GUARD).exists():
+    if arguments.guard == "warn" and not arguments.watch and not Path(arguments.weights).with_name(GUARD).exists():
         guarded = False
     writer = csv.writer(sys.stdout, lineterminator="\n")
     try:
@@ -173,6 +196,8 @@ def main() -> int:
         if arguments.guard == "refuse":
             results = iter(list(results))  # the guard speaks last, and until then nothing may be printed
             if watch is not None and (finding := watch.findings()[0]):
+                if arguments.watch:
+                    report(watch)
                 print(f"refused: {finding}; --guard warn prints the answers all the same", file=sys.stderr)
                 return REFUSED
         for index, answer in enumerate(results):
@@ -182,9 +207,13 @@ def main() -> int:
     except InputError as error:
         sys.exit(f"error: {error}")
     if watch is not None:
-        for kind, finding in zip(("warning", "note"), watch.findings(), strict=True):
-            if finding:
-                print(f"{kind}: {finding}", file=sys.stderr)
+        warning, note = watch.findings()
+        if arguments.watch:
+            report(watch)  # which tells the warning
+        elif warning:
+            print(f"warning: {warning}", file=sys.stderr)
+        if note:
+            print(f"note: {note}", file=sys.stderr)
     elif arguments.guard == "warn":
         print(f"note: no {GUARD} beside {arguments.weights}, so the patches were compared with none", file=sys.stderr)
     return 0

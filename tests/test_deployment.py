@@ -10,12 +10,22 @@ import pytest
 import torch
 import yaml
 from conftest import ROOT
-from fit_guard import fit_guard
-from measure_deployment import measure_deployment, stratified
+from measure_deployment import measure_deployment
 from plot_deployment import plot_deployment
+from watch_drift import watch_drift
 
 from pcam.checkpoint import load_checkpoint, probabilities, save_checkpoint
-from pcam.deployment import AS_IT_IS, ISSUES, Bench, Step, changed_patches, logits_at, stain_scaled, statistics_of
+from pcam.deployment import (
+    AS_IT_IS,
+    ISSUES,
+    Bench,
+    Step,
+    changed_patches,
+    logits_at,
+    stain_scaled,
+    statistics_of,
+    stratified,
+)
 from pcam.files import InputError, read_csv, read_json, write_csv
 from pcam.guard import read_guard
 from pcam.intervals import Groups
@@ -71,11 +81,13 @@ def champion(folder: Path) -> None:
         rows = [(row, label, "", "") for row, label in enumerate(labels)]
         write_csv(folder / f"{split}.csv", ("row", "label", "slide", "group"), rows)
     model, preprocessing, sidecar = load_checkpoint(folder / "weights.pt")
-    logits = predict(model, np.load(folder / "test.npy"), preprocessing, CPU)
-    columns = (range(len(logits)), labels.tolist(), logits.tolist(), probabilities(logits, sidecar).tolist())
-    write_csv(folder / "predict.csv", ("row", "label", "logit", "probability"), zip(*columns, strict=True))
-    paths = [str(folder / name) for name in ("weights.pt", "valid.npy", "valid.csv", "guard.json")]
-    fit_guard(*paths, false_alarm_rate=0.01, seed=0, provenance={})
+    for split, name in (("valid", "predict-valid"), ("test", "predict")):
+        logits = predict(model, np.load(folder / f"{split}.npy"), preprocessing, CPU)
+        labels = np.arange(len(logits)) % 2
+        columns = (range(len(logits)), labels.tolist(), logits.tolist(), probabilities(logits, sidecar).tolist())
+        write_csv(folder / f"{name}.csv", ("row", "label", "logit", "probability"), zip(*columns, strict=True))
+    paths = [str(folder / name) for name in ("weights.pt", "predict-valid.csv", "valid.npy", "valid.csv", "guard.json")]
+    watch_drift(*paths, false_alarm_rate=0.01, seed=0, provenance={})
 
 
 def measure(folder: Path, out: str = "deployment.json") -> dict[str, Any]:
@@ -245,6 +257,28 @@ def test_a_guard_that_warns_of_the_untouched_patches_catches_nothing(folder: Pat
     assert untouched["check"] is darker["check"] is precision["check"] is None
     assert untouched["note"] == darker["note"] == "the guard already warns of the untouched patches"
     assert scale["check"].startswith("pixels refused")  # this check does not hang on the guard's verdict
+
+
+def test_answers_that_change_behind_sound_pixels_are_caught_by_the_watch_unless_they_were_odd_before(
+    folder: Path,
+) -> None:
+    model, preprocessing, sidecar = load_checkpoint(folder / "weights.pt")
+    patches, labels = np.load(folder / "test.npy")[:N], np.arange(N) % 2
+    guard, groups = read_guard(folder / "guard.json", sidecar), Groups(np.arange(N), "leak group")
+    sound = logits_at(model, patches, preprocessing, CPU)
+    with torch.no_grad():
+        list(model.parameters())[-1].add_(5)  # every patch now looks like tumour
+    step = Step(1, "bfloat16", precision=torch.bfloat16)
+    told = []
+    for logits in (sound, logits_at(model, patches, preprocessing, CPU)):
+        bench = Bench(
+            model, preprocessing, sidecar, "", guard, CPU, patches, labels, groups, logits, beta=2.0, rules=RULES
+        )  # fmt: skip
+        told.append(bench.measure(step)["guard"])
+    assert all(not verdict["warns"] and verdict["answers"]["warns"] for verdict in told)
+    assert (told[0]["check"], told[0]["note"]) == ("--watch: tumour_probability", None)
+    assert told[1]["check"] is None
+    assert told[1]["note"] == "the watch already raises an alarm about the answers to the untouched patches"
 
 
 # ---- what does not belong together

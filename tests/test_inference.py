@@ -15,14 +15,15 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
-from fit_guard import fit
 from PIL import Image
 
 from inference import classify, main
-from pcam.checkpoint import load_checkpoint, save_checkpoint
+from pcam.checkpoint import load_checkpoint, predict_logits, probabilities, save_checkpoint
+from pcam.drift import fit
 from pcam.files import InputError, write_json
-from pcam.guard import measure_patches
+from pcam.guard import STATISTICS, watched_values
 from pcam.hdf5 import write_patches
+from pcam.intervals import Groups
 from pcam.model import Architecture, build_model
 from pcam.preprocess import normalise
 
@@ -129,10 +130,14 @@ def test_without_a_guard_a_note_says_so_and_refusing_is_impossible(tmp_path: Pat
 @pytest.fixture
 def guarded(tmp_path: Path, weights: Path) -> Path:
     """The checkpoint with a guard of 64 patches of noise; x.h5 holds ten like them, dark.h5 the same in dark."""
-    properties = measure_patches(pixels(64))
-    guard = fit(properties, np.arange(64), false_alarm_rate=0.001, seed=0)
-    sidecar = json.loads(weights.with_suffix(".json").read_text())
-    bound = {"weights": sidecar["digests"]["weights"], "preprocessing": sidecar["preprocessing"]}
+    patches = pixels(64)
+    model, preprocessing, sidecar = load_checkpoint(weights)
+    answers = probabilities(predict_logits(model, normalise(torch.from_numpy(patches), preprocessing)).numpy(), sidecar)
+    labels = (answers > np.median(answers)).astype(int)
+    guard = fit(
+        watched_values(patches, answers), labels, Groups(np.arange(64), "slide"), false_alarm_rate=0.001, seed=0
+    )
+    bound = {"weights": sidecar["digests"]["weights"], "preprocessing": sidecar["preprocessing"], "temperature": None}
     write_json(tmp_path / "guard.json", {**guard.as_document(), **bound})
     sound = np.random.default_rng(2).integers(0, 256, (10, 96, 96, 3), dtype=np.uint8)
     write_patches(tmp_path / "x.h5", sound)
@@ -163,6 +168,66 @@ def test_answers_that_are_held_back_hold_no_pixels(tmp_path: Path, guarded: Path
     held = list(answers)
     assert len(held) == 10 and watch is not None and watch.findings()[0] is None
     assert {type(value) for answer in held for value in answer} == {str, int, float}
+
+
+def watched(done: subprocess.CompletedProcess[str]) -> tuple[dict[str, str], str]:
+    """Of the table of --watch the last word of each statistic's line, and the conclusion."""
+    _, *lines, conclusion = [
+        line.removeprefix("watch: ") for line in done.stderr.splitlines() if line.startswith("watch: ")
+    ]
+    return {line.split()[0]: line.split()[-1] for line in lines}, conclusion
+
+
+def test_watching_tells_each_statistic_and_leaves_answers_and_exit_code_as_they_are(
+    tmp_path: Path, guarded: Path
+) -> None:
+    plain, done = infer(guarded, tmp_path / "x.h5"), infer(guarded, tmp_path / "x.h5", "--watch")
+    assert done.returncode == 0 and done.stdout == plain.stdout
+    table, conclusion = watched(done)
+    assert table == dict.fromkeys(STATISTICS, "no") and conclusion.startswith("no alarm: 10 patches")
+    done = infer(guarded, tmp_path / "dark.h5", "--watch")
+    table, conclusion = watched(done)
+    assert done.returncode == 0 and table["brightness"] == "ALARM" and conclusion.startswith("ALARM: ")
+    assert "warning: " not in done.stderr  # told already
+    done = infer(guarded, tmp_path / "dark.h5", "--watch", "--guard", "refuse")
+    assert done.returncode == 3 and done.stdout == "" and watched(done)[0] == table
+
+
+def test_answers_unlike_those_of_validation_raise_the_alarm_and_refuse_nothing(tmp_path: Path, guarded: Path) -> None:
+    def plant(share: float) -> None:
+        """Claim that validation's mean probability was `share` above what it was: the patches stay as they are."""
+        document = json.loads((tmp_path / "guard.json").read_text())
+        for name in ("median", "low", "high", "mean"):
+            document[name][-1] += share
+        document["classes"] = [value + share for value in document["classes"]]
+        write_json(tmp_path / "guard.json", document)
+
+    plant(0.4)
+    done = infer(guarded, tmp_path / "x.h5", "--watch", "--guard", "refuse")
+    table, conclusion = watched(done)
+    assert len(rows(done)) == 10
+    assert [name for name, last in table.items() if last == "ALARM"] == ["tumour_probability"]
+    assert conclusion.startswith("ALARM: the pixels look right, another share of tumour is likely")
+    assert infer(guarded, tmp_path / "x.h5").stderr == ""  # without --watch the answers are not judged
+
+
+def test_watching_needs_a_guard(tmp_path: Path, weights: Path) -> None:
+    write_patches(tmp_path / "x.h5", pixels(2))
+    refused(infer(weights, tmp_path / "x.h5", "--watch"), "guard.json: no such file")
+    done = program(weights, tmp_path / "x.h5", "--watch", "--guard", "off")
+    assert done.returncode == 2 and "--watch needs the guard" in done.stderr
+
+
+def test_what_is_watched_does_not_grow_with_the_patches(tmp_path: Path, guarded: Path) -> None:
+    write_patches(tmp_path / "many.h5", pixels(200))
+
+    def held(name: str) -> int:
+        answers, watch = classify(str(guarded), [str(tmp_path / name)], guarded=True)
+        list(answers)
+        assert watch is not None and watch.tally is not None
+        return len(pickle.dumps(watch.tally))
+
+    assert held("many.h5") == pytest.approx(held("x.h5"), abs=50)
 
 
 def test_a_guard_of_other_weights_or_statistics_is_an_error(tmp_path: Path, guarded: Path) -> None:

@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,14 +31,15 @@ def commands() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project whose default config makes a tiny sample, with this environment as .venv."""
+def project(tmp_path_factory: pytest.TempPathFactory, copy_tiny_run: Callable[[Path], Path]) -> Path:
+    """A copy of the project whose default config makes a tiny sample, as `make run` leaves it."""
     copy = tmp_path_factory.mktemp("readme") / "project"
     ignored = shutil.ignore_patterns(".venv", ".git", ".snakemake", "results", "data", "__pycache__", ".*_cache")
     shutil.copytree(ROOT, copy, ignore=ignored)
-    tiny = merged(CONFIG, yaml.safe_load(TINY.read_text()))
-    tiny["search"]["space"] = yaml.safe_load(TINY.read_text())["search"]["space"]
-    (copy / "config" / "config.yaml").write_text(yaml.safe_dump(tiny))
+    (copy / "config" / "config.yaml").write_text(yaml.safe_dump(merged(CONFIG, yaml.safe_load(TINY.read_text()))))
+    finished = copy_tiny_run(copy.with_name("finished"))
+    for folder in ("results", "data", ".snakemake"):
+        (finished / folder).rename(copy / folder)
     (copy / ".venv").symlink_to(ROOT / ".venv")
     example = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)[0])
     files = copy / "files"

@@ -11,6 +11,8 @@ from audit_evidence import audit_evidence
 from build_report import build_report, html_of_markdown
 from check_submission import ITEMS, check_members
 from dynamics_evidence import dynamics_evidence
+from errors_evidence import SHOWN as SHOWN_OF_ERRORS
+from errors_evidence import errors_results
 from plot_patches import groups_of, spread
 from results_evidence import over_seeds, results_evidence
 from write_journal import write_journal
@@ -115,8 +117,13 @@ PICTURES = (
     "search",
     "search-parallel",
     "deployment",
+    "drift",
     "errors",
+    "attention",
+    "error-patterns",
     "slices",
+    "discovered",
+    "silent",
     "throughput",
 )
 PLANNED = ("bottleneck", "bundle")
@@ -138,7 +145,6 @@ PIXEL = bytes.fromhex(
 def results() -> dict:
     """One small result of every kind, each number its own."""
     test = {"file": "test", "n": 41, "positives": 17, "slides": 0, "groups": 2}
-    gap_end = {"value": "q1", "n": 31, "positives": 11, "estimate": 0.654, "interval": [0.5, 0.8]}
     point = {"partition": "local", "node": "x", "device": "a CPU", "precision": "fp32", "job_id": "local"}
     return {
         **audit_evidence(),
@@ -209,37 +215,27 @@ def results() -> dict:
             **{cause: {"digest": f"feed1{i}"} for i, cause in enumerate(("data", "config", "code"))},
         },
         "normalisation": {"mean": [0.61, 0.62, 0.63], "std": [0.2, 0.2, 0.2], "n": 77},
-        **{
-            f"champion_{split}": [
-                ("row", "label", "logit", "probability"),
-                (0, 1, 1, 0.8),
-                (1, 1, 0, 0.3),
-                (2, 0, 0, 0.6),
-                (3, 0, 0, 0.1),
-                (4, 0, 0, 0.2),
-            ]
-            for split in ("valid", "test")
-        },
         "slices": [
-            ("slice", "value", "n", "positives", "metric", "estimate", "low", "high", "status"),
-            ("brightness", "q1", 31, 11, "roc_auc", 0.654, 0.5, 0.8, "ok"),
-            ("slide", "<script>alert(1)</script>|x", 5, 0, "roc_auc", "", "", "", "undefined: no positives"),
+            (
+                "slice",
+                "value",
+                "n",
+                "positives",
+                "metric",
+                "estimate",
+                "low",
+                "high",
+                "gap",
+                "gap_low",
+                "gap_high",
+                "p",
+                "p_corrected",
+                "status",
+            ),
+            ("brightness", "q1", 31, 11, "roc_auc", 0.654, 0.5, 0.8, -0.14, -0.3, 0.02, 0.02, 0.63, "ok"),
+            ("slide", "<script>alert(1)</script>|x", 5, 0, "roc_auc", *[""] * 8, "undefined: no positives"),
         ],
-        "slices_summary": {
-            "widest_gaps": [
-                {
-                    "slice": "brightness",
-                    "metric": "roc_auc",
-                    "gap": 0.123,
-                    "lowest": gap_end,
-                    "highest": {**gap_end, "estimate": 0.777},
-                    "intervals_apart": False,
-                }
-            ],
-            "n": 41,
-            "patches_without_slide": 0,
-            "patches_without_hospital": 41,
-        },
+        **errors_results(),
         "throughput": [
             (*point, "mode", "batch_size", "images_per_s"),
             (*point.values(), "inference", 1, 1234.5),
@@ -423,8 +419,7 @@ SHOWN = [
     ("fingerprint", "device", "threads"),
     ("splits", "train", "n"), ("splits", "test", "positives"), ("normalisation", "n"), ("normalisation", "mean", 2),
     ("runs", "runs", 0, "metrics"), ("selection", "chosen", "value"), ("champion", "threshold"),
-    ("champion", "threshold_rule", "n"), ("champion", "settings", "dropout"), ("champion_test", 2, 3),
-    ("slices", 1, 5), ("slices", 1, 2), ("slices_summary", "widest_gaps", 0, "lowest", "estimate"),
+    ("champion", "threshold_rule", "n"), ("champion", "settings", "dropout"), *SHOWN_OF_ERRORS,
     ("throughput", 1, 7), ("spikes", "runs", 0, "steps"),
     ("spikes", "runs", 0, "median"), ("spikes", "runs", 1, "largest", "grad_norm"), ("spikes", "runs", 0, "spikes"),
     ("spikes", "runs", 1, "largest", "epoch_median"), ("spikes", "runs", 0, "spikes_in_epoch_largest"),
@@ -543,6 +538,25 @@ def test_a_guard_that_warned_before_says_so(run: Run) -> None:
     assert told not in run.journal()
     run.content["stress"]["issues"][0]["points"][1]["guard"]["note"] = told
     assert f"not caught: 1. {told}. The guard sees sharpness." in run.journal()
+
+
+def test_weak_slices_stand_on_the_first_screen_and_where_there_is_none_it_says_so(run: Run) -> None:
+    assert "2 weak slices" in run.page()
+    run.content["slices_summary"]["claims"] = []
+    run.content["discovered"]["confirmed"] = []
+    run.content["silent"]["calibration"]["slices"][0]["claimed"] = False
+    text, page = run.journal(), run.page()
+    assert "None weak beyond chance" in page and "weak slices" not in page
+    assert "corrected for their number at the level 5 %, none is more than chance." in text
+    assert "judges at the level 5 %. It confirms none." in text
+    assert "none is off by more than chance over all of them" in text
+
+
+def test_without_a_wrong_answer_no_share_of_wrong_ones_is_told(run: Run) -> None:
+    run.content["silent"]["confidence"]["wrong"]["n"] = 0
+    run.content["errors"]["attention"]["maps"] = []
+    text = run.journal()
+    assert "No answer on test is wrong." in text and "There is no wrong answer to look into." in text
 
 
 def test_two_answers_of_one_name_are_refused() -> None:

@@ -374,10 +374,11 @@ def test_an_id_that_is_none_is_refused_and_a_proper_one_makes_nothing_of_this_wo
 
 
 @pytest.fixture(scope="module")
-def tracked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
-    """A folder with the tiny run's tracker, and the ids of the runs in it by name."""
-    folder = tmp_path_factory.mktemp("tracked")
-    succeeded(snakemake(folder, "results/tracking/runs.json"))
+def tracked(
+    tmp_path_factory: pytest.TempPathFactory, copy_tiny_run: Callable[[Path], Path]
+) -> tuple[Path, dict[str, str]]:
+    """A folder with the whole tiny run, and the ids of the runs in its tracker by name."""
+    folder = copy_tiny_run(tmp_path_factory.mktemp("tracked") / "run")
     runs = read_json(folder / "results" / "tracking" / "runs.json")["runs"]
     return folder, {run["name"]: run["run_id"] for run in runs}
 

@@ -11,9 +11,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from pcam import synthetic
+from pcam.attributes import ATTRIBUTES, measure_attributes
 from pcam.facts import META_COLUMNS, hospital_of
 from pcam.settings import SampleSettings
-from pcam.synthetic import SampleSplit, choose_positions, synthesize
+from pcam.synthetic import WEAK_SLICE, SampleSplit, choose_positions, synthesize
 
 SMALL = SampleSettings(
     seed=7,
@@ -23,6 +24,7 @@ SMALL = SampleSettings(
     train_slides=5,
     valid_slides=3,
     test_slides=3,
+    faded_slides=2,
     train_positive_rate=0.167,
     non_finite_rate=0.03,
     out_of_range_rate=0.035,
@@ -118,7 +120,7 @@ def test_train_has_the_positive_share_asked_and_the_other_splits_are_balanced_an
     assert small["train"].y.sum() == round(SMALL.train_positive_rate * SMALL.train_patches)
     for name in ("valid", "test"):
         assert small[name].y.sum() == len(small[name].y) // 2
-        assert {kind for _, kind in small[name].planted} == {"cross_split_duplicate"}
+        assert {kind for _, kind in small[name].planted} == {"cross_split_duplicate", WEAK_SLICE}
 
 
 def test_planted_copies_are_pixel_identical_and_nothing_else_is(small):
@@ -169,8 +171,8 @@ def test_patches_of_one_slide_overlap_pixel_for_pixel_on_the_grid(small):
 
 def test_no_slide_stands_in_two_splits_and_both_hospitals_stand_in_each(small):
     slides = {name: {line["wsi"] for line in split.meta} for name, split in small.items()}
-    assert [len(found) for found in slides.values()] == [5, 3, 3]
-    assert len(set.union(*slides.values())) == 11
+    assert [len(found) for found in slides.values()] == [5, 3 + 2, 3 + 2]  # and the faded ones
+    assert len(set.union(*slides.values())) == 15
     for found in slides.values():
         assert {hospital_of(slide) for slide in found} == {"RUMC", "UMCU"}
 
@@ -200,6 +202,37 @@ def test_one_tumour_pixel_decides_by_the_centre_32(y, x):
         assert line["tumor_patch"] == in_patch
 
 
+def test_faded_slides_hold_a_tumour_and_a_normal_patch_each_and_train_holds_none(small):
+    assert rows_of(small["train"], WEAK_SLICE) == []
+    for name in ("valid", "test"):
+        rows = rows_of(small[name], WEAK_SLICE)
+        by_slide = defaultdict(list)
+        for row in rows:
+            by_slide[small[name].meta[row]["wsi"]].append(int(small[name].y[row]))
+        assert [sorted(labels) for labels in by_slide.values()] == [[0, 1]] * SMALL.faded_slides
+        assert all((line["wsi"] in by_slide) == (row in rows) for row, line in enumerate(small[name].meta))
+        assert not set(rows) & set(rows_of(small[name], "cross_split_duplicate"))
+
+
+def test_without_faded_slides_nothing_else_changes(small):
+    plain = synthesize(replace(SMALL, faded_slides=0, valid_patches=56, test_patches=56))
+    for name in ("valid", "test"):
+        assert WEAK_SLICE not in {kind for _, kind in plain[name].planted}
+        weak = rows_of(small[name], WEAK_SLICE)
+        kept = {patch.tobytes() for row, patch in enumerate(small[name].x) if row not in weak}
+        assert kept == {patch.tobytes() for patch in plain[name].x}
+
+
+def test_faded_patches_have_pale_nuclei_and_most_of_their_eosin():
+    split = synthesize(replace(SMALL, valid_patches=200, valid_slides=6, faded_slides=8, test_patches=32))["valid"]
+    faded = np.isin(np.arange(200), rows_of(split, WEAK_SLICE))
+    value = dict(zip(ATTRIBUTES, measure_attributes(split.x).T, strict=True))
+    for name in ("haematoxylin", "nuclear_density"):
+        assert np.quantile(value[name][faded], 0.9) < np.quantile(value[name][~faded], 0.1), name
+    kept = {name: value[name][faded].mean() / value[name][~faded].mean() for name in ("haematoxylin", "eosin")}
+    assert kept["haematoxylin"] < 0.6 and kept["eosin"] > 0.7
+
+
 def test_no_clean_patch_is_textureless(small):
     for split in small.values():
         assert split.x[clean_rows(split)].std((1, 2, 3)).min() > 5
@@ -213,6 +246,7 @@ def test_no_clean_patch_is_textureless(small):
         {"cross_split_pairs": 130, "blackout_rate": 0.0},
         {"train_slides": 0},
         {"valid_slides": 260},
+        {"faded_slides": 16},
     ],
 )
 def test_settings_that_cannot_be_met_are_refused_in_one_line(change):

@@ -19,8 +19,13 @@ PICTURES = [
     "search",
     "search-parallel",
     "deployment",
+    "drift",
     "errors",
+    "attention",
+    "error-patterns",
     "slices",
+    "discovered",
+    "silent",
     "throughput",
 ]
 PICTURE_RULES = {
@@ -37,8 +42,13 @@ PICTURE_RULES = {
     "search": "plot_search",
     "search-parallel": "plot_parallel",
     "deployment": "plot_deployment",
+    "drift": "plot_drift",
     "errors": "show_errors",
+    "attention": "show_errors",
+    "error-patterns": "plot_error_patterns",
     "slices": "plot_slices",
+    "discovered": "plot_discovered",
+    "silent": "plot_silent_failure",
     "throughput": "plot_throughput",
 }
 PINNED = [
@@ -139,10 +149,12 @@ EVIDENCE = {
     "stress": ("results/deployment/deployment.json", "measure_deployment"),
     "selection": ("results/champion/selection.json", "select_champion"),
     "champion": ("results/champion/weights.json", "choose_threshold"),
-    "champion_valid": ("results/champion/predict/valid.csv", "predict_champion"),
-    "champion_test": ("results/champion/predict/test.csv", "predict_champion"),
     "slices": ("results/slices/slices.csv", "slice_metrics"),
     "slices_summary": ("results/slices/slices.json", "slice_metrics"),
+    "errors": ("results/slices/errors.json", "measure_errors"),
+    "discovered": ("results/slices/discovered.json", "discover_slices"),
+    "silent": ("results/slices/silent.json", "measure_silent_failure"),
+    "drift": ("results/deployment/drift.json", "measure_drift"),
     "throughput": ("results/benchmark/throughput.csv", "collect_throughput"),
     "bottleneck": ("results/benchmark/bottleneck.json", "collect_throughput"),
     "environment": ("results/environment.json", "describe_environment"),
@@ -435,60 +447,6 @@ rule plot_parallel:
         "../scripts/plot_parallel.py"
 
 
-rule show_errors:
-    """The champion's most confident wrong answers on test."""
-    input:
-        predictions="results/champion/predict/test.csv",
-        sidecar="results/champion/weights.json",
-        rows="results/splits/test.csv",
-        store=f"{DATA}/store/test.npy",
-    output:
-        png=report(
-            "results/assets/errors.png",
-            category="Slice",
-            caption="../report/show_errors.rst",
-            labels={"figure": "errors"},
-        ),
-        caption="results/assets/errors.txt",
-    log:
-        "results/logs/show_errors.log",
-    benchmark:
-        "results/benchmarks/show_errors.tsv"
-    conda:
-        "../../environment.yml"
-    params:
-        code=code_digest("show_errors"),
-        label=DATA_LABEL,
-    script:
-        "../scripts/show_errors.py"
-
-
-rule plot_slices:
-    """The champion's metric by slice, with intervals."""
-    input:
-        slices="results/slices/slices.csv",
-    output:
-        png=report(
-            "results/assets/slices.png",
-            category="Slice",
-            caption="../report/plot_slices.rst",
-            labels={"figure": "slices"},
-        ),
-        caption="results/assets/slices.txt",
-    log:
-        "results/logs/plot_slices.log",
-    benchmark:
-        "results/benchmarks/plot_slices.tsv"
-    conda:
-        "../../environment.yml"
-    params:
-        code=code_digest("plot_slices"),
-        minimum_n=settings.slices.minimum_n,
-        label=DATA_LABEL,
-    script:
-        "../scripts/plot_slices.py"
-
-
 rule plot_throughput:
     """Images per second against batch size."""
     input:
@@ -614,6 +572,7 @@ rule build_report:
                 "baselines",
                 "selection",
                 "slices_summary",
+                "discovered",
                 "checklist",
                 "splits",
             )

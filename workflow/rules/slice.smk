@@ -1,14 +1,55 @@
-# Reads: the champion's predictions on test, its threshold, the test store and table.
-# Writes: results/slices/.
+# Reads: the stores and tables of valid and test, the champion, its predictions on test, its threshold.
+# Writes: attributes/ and embeddings/ beside the stores; results/slices/slices.csv and slices.json; the picture of both.
+
+
+rule measure_attributes:
+    """Light, stain, focus, compression, tissue, nuclei and folds of every patch of one split."""
+    input:
+        store=f"{DATA}/store/{{split}}.npy",
+    output:
+        f"{DATA}/attributes/{{split}}.npy",
+    log:
+        "results/logs/measure_attributes/{split}.log",
+    benchmark:
+        "results/benchmarks/measure_attributes/{split}.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        code=code_digest("measure_attributes"),
+    script:
+        "../scripts/measure_attributes.py"
+
+
+rule embed_patches:
+    """What the champion's last layer is given for every patch of one split."""
+    input:
+        weights="results/champion/weights.pt",
+        sidecar="results/champion/weights.json",
+        store=f"{DATA}/store/{{split}}.npy",
+    output:
+        f"{DATA}/embeddings/{{split}}.npy",
+    log:
+        "results/logs/embed_patches/{split}.log",
+    benchmark:
+        "results/benchmarks/embed_patches/{split}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: settings.train.threads
+    params:
+        code=code_digest("embed_patches"),
+        threads=settings.train.threads,
+    script:
+        "../scripts/embed_patches.py"
 
 
 rule slice_metrics:
-    """Score the champion on slices of test by brightness, slide and hospital, each with its interval or why it has none."""
+    """Score the champion on slices of test, each with its interval and its gap to the rest, or why it has none."""
     input:
         predictions="results/champion/predict/test.csv",
         sidecar="results/champion/weights.json",
-        store=f"{DATA}/store/test.npy",
         rows="results/splits/test.csv",
+        valid_attributes=f"{DATA}/attributes/valid.npy",
+        attributes=f"{DATA}/attributes/test.npy",
     output:
         slices=report(
             "results/slices/slices.csv",
@@ -20,7 +61,7 @@ rule slice_metrics:
             "results/slices/slices.json",
             category="Slice",
             caption="../report/slice_metrics.rst",
-            labels={"result": "widest gaps"},
+            labels={"result": "claims and widest gaps"},
         ),
     log:
         "results/logs/slice_metrics.log",
@@ -30,7 +71,33 @@ rule slice_metrics:
         "../../environment.yml"
     params:
         code=code_digest("slice_metrics"),
-        brightness_bins=settings.slices.brightness_bins,
-        minimum_n=settings.slices.minimum_n,
+        slices=asdict(settings.slices),
+        evaluation=asdict(settings.evaluation),
     script:
         "../scripts/slice_metrics.py"
+
+
+rule plot_slices:
+    """The champion's metric by slice, with intervals and the whole of test for comparison."""
+    input:
+        slices="results/slices/slices.csv",
+        summary="results/slices/slices.json",
+    output:
+        png=report(
+            "results/assets/slices.png",
+            category="Slice",
+            caption="../report/plot_slices.rst",
+            labels={"figure": "slices"},
+        ),
+        caption="results/assets/slices.txt",
+    log:
+        "results/logs/plot_slices.log",
+    benchmark:
+        "results/benchmarks/plot_slices.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        code=code_digest("plot_slices"),
+        label=DATA_LABEL,
+    script:
+        "../scripts/plot_slices.py"

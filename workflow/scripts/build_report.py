@@ -30,6 +30,7 @@ BEHIND_VERDICTS = (
     "baselines",
     "selection",
     "slices_summary",
+    "discovered",
     "checklist",
     "splits",
     f"caption {HERO}",

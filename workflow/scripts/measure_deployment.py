@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from pcam.checkpoint import load_checkpoint
-from pcam.deployment import AS_IT_IS, ISSUES, Bench, logits_at
+from pcam.deployment import AS_IT_IS, ISSUES, Bench, logits_at, stratified
 from pcam.determinism import fix_device
 from pcam.files import InputError, read_csv, write_json
 from pcam.guard import read_guard
@@ -19,17 +19,6 @@ from pcam.stage import run_stage
 from pcam.store import open_store
 
 LARGEST_DIFFERENCE = 1e-3  # of a logit from the stored prediction: batches of other sizes may sum in another order
-
-
-def stratified(labels: np.ndarray, n: int, seed: int) -> np.ndarray:
-    """Ascending places of at most n patches, each class with its share of labels (N,) and one patch at least."""
-    rng = np.random.default_rng(seed)
-    n = min(n, len(labels))
-    positives = round(n * float(labels.mean()))
-    if 0 < labels.sum() < len(labels):
-        positives = min(max(positives, 1), n - 1)
-    chosen = [rng.permutation(np.flatnonzero(labels == c))[:k] for c, k in ((1, positives), (0, n - positives))]
-    return np.sort(np.concatenate(chosen))
 
 
 def measure_deployment(

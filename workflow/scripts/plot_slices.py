@@ -1,95 +1,146 @@
-"""Draw the champion's metric on every slice with its interval, and list the slices where it is undefined.
+"""Draw the champion's metrics on every slice with their intervals, and say where one is undefined.
 
-Reads: results/slices/slices.csv.
+Reads: results/slices/slices.csv and slices.json.
 Writes: results/assets/slices.png and its caption.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 
-from pcam.figures import BLUE, FAINT, GREY, INK, drawing, undefined_note, write_caption
-from pcam.files import read_csv
+from pcam.figures import BLUE, FAINT, GREY, INK, RED, drawing, undefined_note, write_caption
+from pcam.files import read_csv, read_json
 from pcam.stage import run_stage
 
-COLUMNS = ("slice", "value", "n", "positives", "metric", "estimate", "low", "high", "status")
-LINE_IN = 0.27
+COLUMNS = ("slice", "value", "n", "positives", "metric", "estimate", "low", "high", "p_corrected", "status")
+METRICS = {"roc_auc": "ROC-AUC", "sensitivity": "sensitivity", "specificity": "specificity"}
+NAMED = 8  # most slides a figure shows, those with most patches; the table holds all
+LINE_IN = 0.17
 
 Slice = Mapping[str, str]
+Line = tuple[str, dict[str, Slice]]  # name of a slice, and its row for each metric
 
 
-def is_whole(row: Slice) -> bool:
-    return row["slice"] == "all"
+def title_of(slicing: str) -> str:
+    return slicing.replace("_", " ") if slicing != "range" else "ranges of the config"
 
 
-def draw_slices(axes: Axes, rows: Sequence[Slice], title: str) -> None:
-    """Dot and interval per slice, from the top; slices below the smallest n in grey, undefined ones in words."""
-    for y, row in enumerate(rows):
-        firm = row["status"] == "ok"
-        colour = INK if is_whole(row) else BLUE if firm else GREY
+def place_of(claim: Mapping[str, Any]) -> str:
+    """A slice in words."""
+    name = claim["slice"].replace("_", " ")
+    return f"in {claim['value']}" if name in ("range", "hospital", "slide") else f"where {name} is {claim['value']}"
+
+
+def lines_of(rows: Sequence[Slice], slicing: str) -> list[Line]:
+    """The slices of a slicing, in the order of the table."""
+    found: dict[str, dict[str, Slice]] = {}
+    for row in rows:
+        if row["slice"] == slicing:
+            found.setdefault(row["value"], {})[row["metric"]] = row
+    return list(found.items())
+
+
+def largest(lines: Sequence[Line]) -> list[Line]:
+    """The NAMED lines with most patches, in their order."""
+    most = sorted(lines, key=lambda line: -int(line[1]["roc_auc"]["n"]))[:NAMED]
+    return [line for line in lines if line in most]
+
+
+def draw_column(axes: Axes, lines: Mapping[float, Mapping[str, Slice]], metric: str, level: float) -> None:
+    """Dot and interval per slice; hollow and grey: too few patches; red star: a gap that chance does not explain."""
+    for y, by_metric in lines.items():
+        row = by_metric[metric]
         if row["estimate"] == "":
-            axes.text(0.5, y, row["status"], color=GREY, va="center", ha="center", fontsize=8, backgroundcolor="white",
+            told = row["status"].removeprefix("undefined: ")
+            axes.text(0.5, y, told, color=GREY, va="center", ha="center", fontsize=7,
                       transform=axes.get_yaxis_transform())  # fmt: skip
             continue
+        claimed = row["p_corrected"] != "" and float(row["p_corrected"]) < level
+        colour = RED if claimed else GREY if row["status"].startswith("too few") else BLUE
         if row["low"] and row["high"]:
-            axes.plot([float(row["low"]), float(row["high"])], [y, y], color=colour, linewidth=1.4)
-        face = colour if firm else "white"
-        axes.plot([float(row["estimate"])], [y], marker="o", color=colour, markerfacecolor=face, markersize=6)
-    whole = [float(row["estimate"]) for row in rows if is_whole(row) and row["estimate"]]
-    if whole:
-        axes.axvline(whole[0], color=INK, linewidth=0.8, linestyle=":")
-    names = [f"{row['value']}  (n {int(row['n']):,}, {int(row['positives']):,} tumour)" for row in rows]
-    axes.set_yticks(range(len(rows)), names, fontsize=8)
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_title(title)
+            axes.plot([float(row["low"]), float(row["high"])], [y, y], color=colour, linewidth=1.3)
+        face = "white" if colour == GREY else colour
+        marker, size = ("*", 9) if claimed else ("o", 4.5)
+        axes.plot([float(row["estimate"])], [y], marker=marker, color=colour, markerfacecolor=face, markersize=size)
     axes.grid(axis="y", color=FAINT, linewidth=0.4)
+    axes.tick_params(axis="x", labelsize=8)
 
 
-def findings(rows: Sequence[Slice], minimum_n: int) -> list[str]:
-    parts = [row for row in rows if not is_whole(row)]
-    firm = [row for row in parts if row["status"] == "ok" and row["estimate"]]
-    undefined = sum(row["estimate"] == "" for row in parts)
-    sentences = [f"{len(parts)} slices of the test split, each with its 95 % interval where one exists."]
-    if firm:
-        worst, best = (pick(firm, key=lambda row: float(row["estimate"])) for pick in (min, max))
+def findings(rows: Sequence[Slice], summary: Mapping[str, Any], left_out: int) -> list[str]:
+    """What the picture shows, in sentences."""
+    parts = [row for row in rows if row["slice"] != "all"]
+    slices = len({(row["slice"], row["value"]) for row in parts})
+    claims = summary["claims"]
+    sentences = [
+        f"{slices} slices of the test split, edges from valid; {summary['tested']} gaps to the rest tested together."
+    ]
+    for claim in claims[:1]:
         sentences.append(
-            f"Of those with at least {minimum_n} patches the lowest {firm[0]['metric'].replace('_', '-').upper()} is "
-            f"{float(worst['estimate']):.3f} ({worst['slice']} {worst['value']}, n {int(worst['n']):,}) and the "
-            f"highest {float(best['estimate']):.3f} ({best['slice']} {best['value']}, n {int(best['n']):,})."
+            f"The worst gap that chance does not explain: {METRICS[claim['metric']]} {claim['estimate']:.3f} "
+            f"{place_of(claim)} (n {claim['n']:,}), {abs(claim['gap']):.3f} "
+            f"{'below' if claim['gap'] < 0 else 'above'} the rest."
         )
-    few = len(parts) - len(firm) - undefined
-    sentences.append(f"{few} hold too few patches for a claim (grey, hollow); in {undefined} the metric is undefined.")
+    if len(claims) > 1:
+        sentences.append(f"{len(claims)} gaps are claimed (red stars).")
+    if not claims:
+        sentences.append(f"None is claimed at the corrected level {summary['level']:g}: the gaps seen may be chance.")
+    few = sum(row["status"].startswith("too few") for row in parts)
+    undefined = sum(row["status"].startswith("undefined") for row in parts)
+    sentences.append(f"{few} values rest on too few patches for a claim (grey, hollow), {undefined} are undefined.")
+    if left_out:
+        sentences.append(f"Of the slides the {NAMED} with most patches are shown, {left_out} are not.")
     return sentences
 
 
-def plot_slices(slices_path: str, png: str, caption: str, *, minimum_n: int, label: str) -> None:
-    """Draw a panel per kind of slice. Raises: InputError when the table is missing or lacks a column."""
-    rows = read_csv(slices_path, COLUMNS)
-    if rows:
-        rows = [row for row in rows if row["metric"] == rows[0]["metric"]]
-    whole = [row for row in rows if is_whole(row)]
-    kinds = list(dict.fromkeys(row["slice"] for row in rows if not is_whole(row)))
-    groups = {kind: [*whole, *(row for row in rows if row["slice"] == kind)] for kind in kinds}
-    lines = [len(group) + 2.6 for group in groups.values()]
-    with drawing(png, label, 9, max(2.0, sum(lines) * LINE_IN + 0.6)) as figure:
-        if not groups:
+def plot_slices(slices_path: str, summary_path: str, png: str, caption: str, *, label: str) -> None:
+    """A line per slice, a column per metric. Raises: InputError when a file is missing or lacks a column."""
+    rows, summary = read_csv(slices_path, COLUMNS), read_json(summary_path)
+    whole = {row["metric"]: row["estimate"] for row in rows if row["slice"] == "all"}
+    slicings = list(dict.fromkeys(row["slice"] for row in rows if row["slice"] != "all"))
+    left_out, y = 0, 0.0
+    heads: dict[float, str] = {}
+    lines: dict[float, Mapping[str, Slice]] = {}
+    names: list[str] = []
+    for slicing in slicings:
+        found = lines_of(rows, slicing)
+        if slicing == "slide":
+            left_out = max(0, len(found) - NAMED)
+            found = largest(found)
+        heads[y] = title_of(slicing)
+        for value, by_metric in found:
+            y += 1
+            lines[y] = by_metric
+            row = by_metric["roc_auc"]
+            names.append(f"{value.removeprefix('camelyon16_')}  ({int(row['n']):,}, {int(row['positives']):,})")
+        y += 1.4
+    with drawing(png, label, 9, max(2.0, y * LINE_IN + 0.8)) as figure:
+        if not slicings:
             undefined_note(figure.subplots(), "no slice was measured")
         else:
-            panels = figure.subplots(len(groups), 1, squeeze=False, sharex=True, gridspec_kw={"height_ratios": lines})
-            for axes, (kind, group) in zip(panels[:, 0], groups.items(), strict=True):
-                draw_slices(axes, group, f"By {kind.replace('_', ' ')}")
-            panels[-1, 0].set_xlabel(
-                f"{rows[0]['metric'].replace('_', '-').upper()} on test, 95 % interval (dotted: all of test)"
-            )
-    write_caption(caption, findings(rows, minimum_n), label)
+            panels = figure.subplots(1, len(METRICS), sharey=True)
+            for axes, (metric, title) in zip(panels, METRICS.items(), strict=True):
+                draw_column(axes, lines, metric, summary["level"])
+                if whole[metric]:
+                    axes.axvline(float(whole[metric]), color=INK, linewidth=0.8, linestyle=":")
+                axes.set_title(title)
+            for at, head in heads.items():
+                panels[0].text(-0.03, at, head, fontsize=8.5, weight="bold", va="center", ha="right",
+                               transform=panels[0].get_yaxis_transform())  # fmt: skip
+            panels[0].set_yticks(list(lines), names, fontsize=7.5)
+            panels[0].set_ylim(y - 0.7, -0.7)
+            key = "dotted: all of test; in brackets: patches, of these with tumour"
+            level = 100 * summary["interval_level"]
+            figure.supxlabel(f"On test with {level:g} % intervals; {key}", fontsize=8.5, color=GREY)
+    write_caption(caption, findings(rows, summary, left_out), label)
 
 
 if __name__ == "__main__":
     with run_stage(snakemake):
         plot_slices(
             snakemake.input.slices,
+            snakemake.input.summary,
             snakemake.output.png,
             snakemake.output.caption,
-            minimum_n=snakemake.params.minimum_n,
             label=snakemake.params.label,
         )

@@ -1,73 +1,75 @@
-"""Score the champion on slices of the test split: by brightness, slide and hospital.
+"""Score the champion on slices of the test split: by attribute, by the config's own ranges, by hospital and slide.
 
-Reads: the champion's predictions on test and its sidecar (threshold), the test store and table.
-Writes: slices.csv (a row per slice and metric, with interval and status), slices.json (widest gaps, counts).
+Reads: the champion's predictions on test and its sidecar (threshold), the table of test, the attributes of valid (for
+       the edges of the slices) and of test.
+Writes: slices.csv (a row per slice and metric, with interval, gap to the rest and status), slices.json (claims, widest
+        gaps, counts, edges).
 """
 
 from collections.abc import Mapping
 
-import numpy as np
-
+from pcam.attributes import ATTRIBUTES, UNITS, open_attributes
 from pcam.facts import hospital_of
 from pcam.files import InputError, read_csv, read_json, write_csv, write_json
+from pcam.intervals import read_groups
 from pcam.predictions import read_predictions
-from pcam.slices import COLUMNS, by_brightness, by_name, mean_brightness, score_slice, widest_gaps
+from pcam.settings import EvaluationSettings, SliceSettings, from_mapping
+from pcam.slices import COLUMNS, Answers, claims, counted, quantile_edges, score_slices, slicings_of, widest_gaps
 from pcam.stage import run_stage
-from pcam.store import open_store
 
 
 def slice_metrics(
     predictions_path: str,
     sidecar_path: str,
-    store_path: str,
     rows_path: str,
+    valid_attributes_path: str,
+    attributes_path: str,
     slices_path: str,
     summary_path: str,
     *,
-    brightness_bins: int,
-    minimum_n: int,
+    settings: SliceSettings,
+    rules: EvaluationSettings,
     provenance: Mapping[str, object],
 ) -> None:
     """Slices are made from pixels and names alone, never from what the model says.
 
-    Raises: InputError when predictions, table and store are not of the same patches, or no threshold was chosen.
+    Raises: InputError when predictions, table and attributes are not of the same patches, or no threshold was chosen.
     """
-    table, store = read_csv(rows_path, ("row", "slide")), open_store(store_path)
+    table = read_csv(rows_path, ("row", "slide"))
+    attributes, reference = open_attributes(attributes_path, len(table)), open_attributes(valid_attributes_path)
     predictions = read_predictions(predictions_path)
-    if len(table) != len(store) or [int(line["row"]) for line in table] != predictions.rows.tolist():
-        raise InputError(f"{predictions_path}: its rows are not those of {rows_path} and {store_path}; predict again")
+    if [int(line["row"]) for line in table] != predictions.rows.tolist():
+        raise InputError(f"{predictions_path}: its rows are not those of {rows_path}; predict again")
     threshold = read_json(sidecar_path)["threshold"]
     if threshold is None:
         raise InputError(f"{sidecar_path}: holds no threshold; choose it on valid first (rule choose_threshold)")
 
-    brightness, edges = by_brightness(mean_brightness(store), brightness_bins)
     slides = [line["slide"] for line in table]
-    hospitals = [hospital_of(slide) for slide in slides]
-    slices = {
-        "all": {"all": np.arange(len(table))},
-        "brightness": brightness,
-        "slide": by_name(slides),
-        "hospital": by_name(hospitals),
-    }
-    rows = [
-        row
-        for name, members in slices.items()
-        for value, places in members.items()
-        for row in score_slice(name, value, places, predictions, threshold, minimum_n)
-    ]
-    gaps = widest_gaps(rows)
-    for gap in gaps:
-        print(f"{gap['slice']}: {gap['metric']} {gap['lowest']['estimate']:.3f} to {gap['highest']['estimate']:.3f}")
-    write_csv(slices_path, COLUMNS, (tuple(vars(row).values()) for row in rows))
+    edges = {name: quantile_edges(reference[:, i], settings.quantiles) for i, name in enumerate(ATTRIBUTES)}
+    slicings = slicings_of(attributes, edges, settings.ranges, slides)
+    told = Answers(predictions.labels, predictions.probabilities, threshold, read_groups(rows_path))
+    rows = score_slices(slicings, told, settings, rules)
+    claimed = claims(rows, settings.level)
+    for claim in claimed:
+        print(f"claimed: {claim['slice']} {claim['value']}: {claim['metric']} {claim['gap']:+.3f} to the rest")
+    write_csv(slices_path, COLUMNS, ([getattr(row, name) for name in COLUMNS] for row in rows))
     write_json(
         summary_path,
         {
-            "widest_gaps": gaps,
-            "slices": {name: len(members) for name, members in slices.items()},
+            "claims": claimed,
+            "tested": sum(row.p is not None for row in rows),
+            "level": settings.level,
+            "widest_gaps": widest_gaps(rows),
+            "slices": {name: len(members) for name, members in slicings.items()},
+            "status": counted(row.status for row in rows),
+            "notes": counted(row.note for row in rows),
+            "edges": {name: found.tolist() for name, found in edges.items()},
+            "units": UNITS,
+            "all_alike": [name for name, found in edges.items() if not len(found)],
             "patches_without_slide": slides.count(""),
-            "patches_without_hospital": hospitals.count(""),
-            "brightness_edges": edges,
-            "minimum_n": minimum_n,
+            "patches_without_hospital": [hospital_of(slide) for slide in slides].count(""),
+            "minimum_n": settings.minimum_n,
+            "interval_level": rules.level,
             "threshold": threshold,
             "n": len(table),
             "positives": int(predictions.labels.sum()),
@@ -81,11 +83,12 @@ if __name__ == "__main__":
         slice_metrics(
             snakemake.input.predictions,
             snakemake.input.sidecar,
-            snakemake.input.store,
             snakemake.input.rows,
+            snakemake.input.valid_attributes,
+            snakemake.input.attributes,
             snakemake.output.slices,
             snakemake.output.summary,
-            brightness_bins=snakemake.params.brightness_bins,
-            minimum_n=snakemake.params.minimum_n,
+            settings=from_mapping(SliceSettings, snakemake.params.slices),
+            rules=from_mapping(EvaluationSettings, snakemake.params.evaluation),
             provenance=provenance,
         )

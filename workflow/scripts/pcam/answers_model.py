@@ -6,88 +6,16 @@ As in answers_data: evidence in, table rows or a sentence out, and what is missi
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from markupsafe import Markup
 
+from pcam.answers_errors import errors_answers
 from pcam.answers_results import results_answers
 from pcam.answers_tuning import setting_rows, tuning_answers
-from pcam.documents import Missing, code, is_measured, merge_answers, number, percent, words
+from pcam.documents import Missing, code, merge_answers
 
 Found = Mapping[str, Any]
 Runs = Sequence[tuple[str, int]]  # variant, seed
 Rows = list[list[Any]] | Missing
-
-SURE = 0.9  # a probability above which no one would doubt the answer
-
-
-def answered(rows: Any, threshold: Any) -> Any:
-    """Number of answers, and how probable the model held each wrong one."""
-    for needed in (rows, threshold):
-        if not is_measured(needed):
-            return needed
-    labels = np.array([row.label for row in rows], int)
-    probabilities = np.array([row.probability for row in rows], float)
-    called = probabilities >= threshold
-    return {"n": len(labels), "wrong": np.where(called, probabilities, 1 - probabilities)[called != labels]}
-
-
-def slice_rows(slices: Any) -> Rows:
-    if isinstance(slices, Missing):
-        return slices
-    return [
-        [row.slice, row.value, row.n, row.positives, words(row.metric), number(row.estimate),
-         "undefined" if row.low is None else f"{number(row.low)} to {number(row.high)}", row.status]
-        for row in slices
-    ]  # fmt: skip
-
-
-def slice_sentence(summary: Any) -> Any:
-    if isinstance(summary, Missing):
-        return summary
-    text = []
-    for gap in (gap for gap in summary.widest_gaps if gap.metric == "roc_auc"):
-        apart = (
-            "their intervals do not touch"
-            if gap.intervals_apart
-            else "their intervals overlap, so the gap may be chance"
-        )
-        low, high = gap.lowest, gap.highest
-        text.append(
-            f"By {words(gap.slice)} ROC-AUC goes from {number(low.estimate)} ({low.value}, n = {low.n}) to "
-            f"{number(high.estimate)} ({high.value}, n = {high.n}); {apart}."
-        )
-    for what in ("slide", "hospital"):
-        unknown = summary[f"patches_without_{what}"]
-        if is_measured(unknown) and unknown:
-            text.append(f"For {unknown:,} of {summary.n:,} patches the {what} is not known.")
-    return " ".join(text) or "No slicing has two slices large enough to compare."
-
-
-def silent_sentence(test: Any, slices: Any) -> Any:
-    """How sure the wrong answers are, and what the one global figure hides."""
-    if not isinstance(test, dict):
-        return test
-    wrong = test["wrong"]
-    text = [f"Of {test['n']:,} answers on test {len(wrong):,} are wrong at the champion's threshold."]
-    if len(wrong):
-        sure = int((wrong >= SURE).sum())
-        text.append(
-            f"In {sure:,} of them the model gave its wrong answer a probability of at least {percent(SURE, 0)}: "
-            "no one would be asked to look."
-        )
-    if not isinstance(slices, Missing):
-        few = sum(str(row.status).startswith("too few") for row in slices if row.metric == "roc_auc")
-        undefined = sum(str(row.status).startswith("undefined") for row in slices if row.metric == "roc_auc")
-        text.append(
-            f"The global figure also covers {few} slices with too few patches for a claim and {undefined} where "
-            "ROC-AUC is undefined."
-        )
-    text.append(
-        "The guard of inference.py (question 5, deployment issues) looks at the pixels of incoming patches. It does "
-        "not see a change that leaves colours and sharpness as they are, such as another share of tumour; no watch on "
-        "the answers themselves runs in this version."
-    )
-    return " ".join(text)
 
 
 def speed(value: Any) -> Any:
@@ -166,17 +94,13 @@ def checklist_rows(checklist: Any) -> Rows:
 
 def model_answers(found: Found, config: Mapping[str, Any], runs: Runs) -> dict[str, Any]:
     """All that the journal's template needs for questions 5 to 9 and the checklist."""
-    champion, throughput = found["champion"], found["throughput"]
+    throughput = found["throughput"]
     variants = list(dict.fromkeys(variant for variant, _ in runs))
-    test = answered(found["champion_test"], champion.threshold)
     tables = [found[f"{kind} {variant} {seed}"] for variant, seed in runs for kind in ("steps", "history")]
     gone = next((table for table in tables if isinstance(table, Missing)), None)
     link = config["journal"]["repository"]
     own = {
         "logged_rows": gone if gone is not None else sum(map(len, tables)),
-        "slice_table": slice_rows(found["slices"]),
-        "slice_sentence": slice_sentence(found["slices_summary"]),
-        "silent_sentence": silent_sentence(test, found["slices"]),
         "ci_table": setting_rows(found["environment"].files),
         "precisions": ", ".join(dict.fromkeys(row.precision for row in throughput)) or throughput,
         "batch_one": batch_one(throughput, config["benchmark"]["partitions"]),
@@ -188,4 +112,6 @@ def model_answers(found: Found, config: Mapping[str, Any], runs: Runs) -> dict[s
         "checklist_table": checklist_rows(found["checklist"]),
         "checklist_lines": [{"item": entry["item"], "ok": entry.ok} for entry in found["checklist"]["items"]],
     }
-    return merge_answers(results_answers(found, variants), tuning_answers(found, config, variants), own)
+    return merge_answers(
+        results_answers(found, variants), tuning_answers(found, config, variants), errors_answers(found), own
+    )

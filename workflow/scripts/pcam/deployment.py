@@ -9,21 +9,22 @@ from typing import Any
 import numpy as np
 import torch
 
+from pcam.attributes import STAINS, stain_rows
 from pcam.checkpoint import predict_logits, probabilities
 from pcam.damage import Damage, blurred, channels, jpeg, scaled, to_uint8
 from pcam.files import InputError
-from pcam.guard import Guard, Verdict, measure_patches, read_guard
+from pcam.guard import Guard, read_guard, watched_values
 from pcam.hdf5 import convert_lossless
 from pcam.intervals import Groups, estimate_metrics
 from pcam.memory import PREDICT_BATCH
 from pcam.metrics import wilson_interval
 from pcam.preprocess import Preprocessing, normalise
+from pcam.readings import Verdict
 from pcam.settings import EvaluationSettings
 
-# Optical density in red, green and blue of haematoxylin and eosin, of unit length: Ruifrok and Johnston 2001.
-STAINS = {"haematoxylin": (0.65, 0.70, 0.29), "eosin": (0.07, 0.99, 0.11)}
 METRICS = ("roc_auc", "f_beta")
 FALSE_ALARM = "the guard already warns of the untouched patches"
+FALSE_ANSWERS = "the watch already raises an alarm about the answers to the untouched patches"
 IMAGENET = Preprocessing(
     (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 )  # the statistics that pretrained models come with
@@ -59,9 +60,7 @@ class Issue:
 
 def stain_scaled(stain: str, factor: float) -> Damage:
     """The concentration of one stain times `factor`; the other one and what neither explains stay."""
-    rows = np.array([STAINS["haematoxylin"], STAINS["eosin"]])
-    rows = np.vstack([rows, np.cross(*rows)])
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    rows = stain_rows()
     factors = np.ones(3)
     factors[list(STAINS).index(stain)] = factor
     mixing = np.linalg.inv(rows) @ np.diag(factors) @ rows
@@ -114,7 +113,7 @@ ISSUES = (
             Step(1, "bfloat16", precision=torch.bfloat16),
             Step(2, "float16", precision=torch.float16),
         ),
-        "inference.py knows float32 alone; no check of its input could see another precision",
+        "inference.py knows float32 alone; its --watch sees another precision only where that moves the mean answer",
     ),
     Issue(
         "device",
@@ -123,6 +122,17 @@ ISSUES = (
         "weights and arithmetic are the same float32 on either device; the largest change of a logit is measured here",
     ),
 )
+
+
+def stratified(labels: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """Ascending places of at most n patches, each class with its share of labels (N,) and one patch at least."""
+    rng = np.random.default_rng(seed)
+    n = min(n, len(labels))
+    positives = round(n * float(labels.mean()))
+    if 0 < labels.sum() < len(labels):
+        positives = min(max(positives, 1), n - 1)
+    chosen = [rng.permutation(np.flatnonzero(labels == c))[:k] for c, k in ((1, positives), (0, n - positives))]
+    return np.sort(np.concatenate(chosen))
 
 
 def changed_patches(patches: np.ndarray, change: Damage | None, seed: int) -> np.ndarray:
@@ -184,9 +194,9 @@ class Bench:
     rules: EvaluationSettings
 
     @cached_property
-    def warned_before(self) -> bool:
-        """Whether the guard warns of the patches as they are."""
-        return self.guard.check(measure_patches(self.patches)).warns
+    def before(self) -> Verdict:
+        """What the guard says of the patches as they are."""
+        return self.guard.check(watched_values(self.patches, probabilities(self.logits, self.sidecar)))
 
     def measure(self, step: Step) -> dict[str, Any]:
         """One point of an issue."""
@@ -205,7 +215,7 @@ class Bench:
         before, now = (probabilities(values, self.sidecar) for values in (self.logits, logits))
         estimates = estimate_metrics(self.labels, now, threshold, beta=self.beta, groups=self.groups, rules=self.rules)
         flipped = int(np.sum((before >= threshold) != (now >= threshold)))
-        verdict = self.guard.check(measure_patches(patches))
+        verdict = self.guard.check(watched_values(patches, now))
         return {
             "strength": step.strength,
             "label": device.type if step.other_device else step.label,
@@ -217,14 +227,20 @@ class Bench:
             "guard": {
                 **verdict.as_document(),
                 "check": self.caught_by(step, statistics, verdict, patches),
-                "note": FALSE_ALARM if verdict.warns and self.warned_before else None,
+                "note": self.heard_before(verdict),
             },
         }
+
+    def heard_before(self, verdict: Verdict) -> str | None:
+        """What this verdict repeats of that on the patches as they are; None: nothing."""
+        if verdict.warns and self.before.warns:
+            return FALSE_ALARM
+        return FALSE_ANSWERS if verdict.answers.alarm and self.before.answers.alarm else None
 
     def caught_by(self, step: Step, statistics: Preprocessing, verdict: Verdict, patches: np.ndarray) -> str | None:
         """Which check of inference.py stops this step or warns of it, tried on what it would be given; None: none.
 
-        A warning counts only where the step changed the pixels and the guard was silent on them before.
+        A warning counts only where the guard was silent before, and one on the pixels only where the step changed them.
         """
         if step.unit_scale:
             try:
@@ -237,5 +253,7 @@ class Bench:
                 read_guard(self.guard_path, {**self.sidecar, "preprocessing": used})
             except InputError:
                 return "checkpoint refused: its statistics are not those in guard.json"
-        answers = step.change is not None and verdict.warns and not self.warned_before
-        return f"warning: {verdict.worst}" if answers else None
+        if step.change is not None and verdict.warns and not self.before.warns:
+            return f"warning: {verdict.worst.statistic}"
+        answers = verdict.answers
+        return f"--watch: {answers.statistic}" if answers.alarm and not self.before.answers.alarm else None

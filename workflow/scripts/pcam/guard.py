@@ -1,21 +1,24 @@
-"""Watch what goes into a model: do the patches at hand look like those that its threshold was chosen on?
+"""Watch what goes into a model and what comes out: are patches at hand like those that its threshold was chosen on?
 
-Eight properties of a patch are compared with what validation patches show. A property's distance is 0 at their median
-and 1 at their 1 % quantile on the same side, so it has no unit. A set of patches is called foreign when the mean
-distance of one property passes its limit; the limits (rule fit_guard) allow for chance, also for whole slides.
+Eight properties of a patch are compared with what validation patches show, and so is the champion's answer. A
+property's distance is 0 at their median and 1 at their 1 % quantile on the same side, so it has no unit; an answer's
+distance is its probability less the mean of validation. A set of patches is called foreign when the mean distance of
+one statistic passes its limit; the limits (rule watch_drift) allow for chance, also for whole slides, and hold for all
+statistics together.
 
-Not covered: anything that leaves these properties as they are, such as another organ in the same stain, and whatever
-happens behind the pixels (normalisation, precision, device).
+Not covered: what leaves both the properties and the mean answer as they are, such as a model that mistakes as many
+patches for tumour as it misses.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pcam.files import InputError, read_json
+from pcam.readings import Reading, Verdict
 
 PROPERTIES = (
     "brightness",
@@ -27,6 +30,8 @@ PROPERTIES = (
     "sharpness",
     "block_edges",
 )
+PROBABILITY = "tumour_probability"
+STATISTICS = (*PROPERTIES, PROBABILITY)
 QUANTILE = 0.01  # of the reference on each side: distance 1
 CAP = 8.0  # of one patch in a mean, so that few strange patches do not speak for a set
 _BLOCK = 64  # patches worked on together: their intermediate images stay in the cache
@@ -90,64 +95,69 @@ def measure_patches(patches: np.ndarray) -> np.ndarray:
     return out
 
 
-def reference_of(properties: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Median, low and high quantile (P,) of properties (N,P)."""
-    low, median, high = np.quantile(properties.astype(np.float64), (QUANTILE, 0.5, 1 - QUANTILE), axis=0)
+def watched_values(patches: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Statistics float64 (N,9), in the order of STATISTICS, of uint8 patches (N,96,96,3) and their answers (N,)."""
+    return np.column_stack([measure_patches(patches), probabilities])
+
+
+def reference_of(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Median, low and high quantile (P,) of statistics (N,P); of the last, the answer, its mean and 1 to each side."""
+    low, median, high = np.quantile(values.astype(np.float64), (QUANTILE, 0.5, 1 - QUANTILE), axis=0)
+    median[-1] = values[:, -1].mean()
+    low[-1], high[-1] = median[-1] - 1, median[-1] + 1
     return median, low, high
 
 
-def distances_from(properties: np.ndarray, median: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+def distances_from(values: np.ndarray, median: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """Signed distances float64 (N,P)."""
-    off = properties - median
+    off = values - median
     width = np.where(off >= 0, high - median, median - low)
     return np.asarray(off / np.maximum(width, 1e-3 * np.abs(median) + 1e-6))
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What a check says of a set of n patches.
+class Tally:
+    """What a check must know of n patches, in memory that does not grow with their number; tallies add up.
 
-    worst: the property whose mean distance comes nearest to its limit, or lies furthest beyond; distance and limit are
-    its own. share_outside: share of the patches outside the middle 98 % of the reference in that property.
-    strange: places, in the set, of single patches further away in any property than validation patches ever are.
+    values, distances (P,): sums of the statistics and of their capped distances. outside (P,): patches beyond
+    distance 1. strange: patches further away in any property than validation patches ever are; first_strange: the
+    place of the first.
     """
 
     n: int
-    warns: bool
-    worst: str
-    distance: float
-    limit: float
-    share_outside: float
-    strange: tuple[int, ...]
+    values: np.ndarray
+    distances: np.ndarray
+    outside: np.ndarray
+    strange: int
+    first_strange: int | None
 
-    def sentence(self) -> str:
-        """The finding on the worst property, in words."""
-        side = "above" if self.distance > self.limit else "below"
-        return (
-            f"{self.worst} lies {side} that of validation patches: mean distance {self.distance:.2f}, chance allows "
-            f"{self.limit:.2f}; {100 * self.share_outside:.0f} % of {self.n:,} patches outside their middle 98 %"
+    def __add__(self, later: "Tally") -> "Tally":
+        first = self.first_strange
+        if first is None and later.first_strange is not None:
+            first = self.n + later.first_strange
+        return Tally(
+            n=self.n + later.n,
+            values=self.values + later.values,
+            distances=self.distances + later.distances,
+            outside=self.outside + later.outside,
+            strange=self.strange + later.strange,
+            first_strange=first,
         )
 
-    def as_document(self) -> dict[str, Any]:
-        """Keys as the journal and the picture read them; `strange` is their number."""
-        return {
-            "warns": self.warns,
-            "property": self.worst,
-            "distance": self.distance,
-            "limit": self.limit,
-            "share_outside": self.share_outside,
-            "strange": len(self.strange),
-        }
+
+ARRAYS = ("mean", "median", "low", "high", "sizes", "least", "most", "far", "classes")
 
 
 @dataclass(frozen=True)
 class Guard:
     """A reference and its limits.
 
-    median, low, high (P,): of each property. sizes (S,): numbers of patches, ascending, that the limits least and most
-    (S,P) of a set's mean distance hold for. far (P,): distance beyond which a single patch is strange.
+    mean, median, low, high (P,): of each statistic. sizes (S,): numbers of patches, ascending, that the limits least
+    and most (S,P) of a set's mean distance hold for. far (P,): distance beyond which a single patch is strange.
+    classes (2,): mean probability of validation patches without and with tumour; prior: share of the latter.
     """
 
+    mean: np.ndarray
     median: np.ndarray
     low: np.ndarray
     high: np.ndarray
@@ -155,42 +165,65 @@ class Guard:
     least: np.ndarray
     most: np.ndarray
     far: np.ndarray
+    classes: np.ndarray
+    prior: float
+    false_alarm_rate: float
+    holds_for: str
 
-    def check(self, properties: np.ndarray) -> Verdict:
-        """The verdict on the properties (n,P) of one set, n >= 1.
+    def tally(self, values: np.ndarray) -> Tally:
+        """What `verdict` needs of statistics (n,P)."""
+        distances = distances_from(values, self.median, self.low, self.high)
+        strange = np.flatnonzero((np.abs(distances) > self.far).any(axis=1))
+        return Tally(
+            n=len(values),
+            values=values.sum(axis=0),
+            distances=np.clip(distances, -CAP, CAP).sum(axis=0),
+            outside=(np.abs(distances) > 1).sum(axis=0),
+            strange=len(strange),
+            first_strange=int(strange[0]) if len(strange) else None,
+        )
+
+    def verdict(self, tally: Tally) -> Verdict:
+        """The verdict on one set of n >= 1 patches.
 
         The limits are those of the next smaller size, which are the wider ones.
         """
-        distances = distances_from(properties, self.median, self.low, self.high)
-        mean = np.clip(distances, -CAP, CAP).mean(axis=0)
-        line = int(np.searchsorted(self.sizes, len(properties), side="right")) - 1
-        limits = np.where(2 * mean >= self.least[line] + self.most[line], self.most[line], self.least[line])
-        beyond = np.maximum(mean - self.most[line], self.least[line] - mean)
-        worst = int(np.argmax(beyond / (self.most[line] - self.least[line])))
-        strange = np.flatnonzero((np.abs(distances) > self.far).any(axis=1))
+        line = int(np.searchsorted(self.sizes, tally.n, side="right")) - 1
+        columns = (self.mean, *(sums / tally.n for sums in (tally.values, tally.distances)), self.least[line])
+        readings = zip(STATISTICS, *columns, self.most[line], tally.outside / tally.n, strict=True)
+        share, (without, with_tumour) = None, self.classes
+        if with_tumour > without:
+            share = float(np.clip((tally.values[-1] / tally.n - without) / (with_tumour - without), 0, 1))
         return Verdict(
-            n=len(properties),
-            warns=bool((beyond > 0).any()),
-            worst=PROPERTIES[worst],
-            distance=float(mean[worst]),
-            limit=float(limits[worst]),
-            share_outside=float((np.abs(distances[:, worst]) > 1).mean()),
-            strange=tuple(strange.tolist()),
+            n=tally.n,
+            readings=tuple(Reading(name, *map(float, numbers)) for name, *numbers in readings),
+            strange=tally.strange,
+            first_strange=tally.first_strange,
+            share=share,
+            prior=self.prior,
+            false_alarm_rate=self.false_alarm_rate,
+            holds_for=self.holds_for,
         )
+
+    def check(self, values: np.ndarray) -> Verdict:
+        """The verdict on statistics (n,P) of one set, n >= 1."""
+        return self.verdict(self.tally(values))
 
     def as_document(self) -> dict[str, Any]:
         """The same as numbers that JSON holds."""
-        return {"properties": list(PROPERTIES), **{name: array.tolist() for name, array in vars(self).items()}}
+        numbers = {name: value.tolist() if name in ARRAYS else value for name, value in vars(self).items()}
+        return {"statistics": list(STATISTICS), **numbers}
 
 
 def _check(guard: Guard) -> None:
-    """Raises: ValueError unless `Guard.check` can work with it."""
+    """Raises: ValueError unless `Guard.verdict` can work with it."""
     if guard.sizes.ndim != 1 or not len(guard.sizes):
         raise ValueError("sizes is no list of numbers")
-    limits = (len(guard.sizes), len(PROPERTIES))
-    shapes = {"sizes": guard.sizes.shape, "least": limits, "most": limits}
-    for name, array in vars(guard).items():
-        if array.shape != shapes.get(name, (len(PROPERTIES),)):
+    limits = (len(guard.sizes), len(STATISTICS))
+    shapes = {"sizes": guard.sizes.shape, "least": limits, "most": limits, "classes": (2,)}
+    for name in ARRAYS:
+        array = getattr(guard, name)
+        if array.shape != shapes.get(name, (len(STATISTICS),)):
             raise ValueError(f"{name} of another shape")
         if not np.all(np.isfinite(array)):
             raise ValueError(f"{name} holds a value that is not finite")
@@ -208,20 +241,30 @@ def read_guard(path: str | Path, sidecar: Mapping[str, Any]) -> Guard:
     """
     document = read_json(path)
     try:
-        if document["properties"] != list(PROPERTIES):
-            raise ValueError("other properties")
-        guard = Guard(**{field.name: np.array(document[field.name], np.float64) for field in fields(Guard)})
-        weights, preprocessing = document["weights"], document["preprocessing"]
+        if document["statistics"] != list(STATISTICS):
+            raise ValueError("other statistics")
+        guard = Guard(
+            **{name: np.array(document[name], np.float64) for name in ARRAYS},
+            prior=float(document["prior"]),
+            false_alarm_rate=float(document["false_alarm_rate"]),
+            holds_for=str(document["holds_for"]),
+        )
+        weights, preprocessing, temperature = (document[key] for key in ("weights", "preprocessing", "temperature"))
         _check(guard)
         if not isinstance(preprocessing, Mapping):
             raise ValueError("preprocessing holds no mean and std")
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: not a guard of this version ({error}); make it again (rule fit_guard)") from None
+        raise InputError(f"{path}: not a guard of this version ({error}); make it again (rule watch_drift)") from None
     if weights != sidecar["digests"].get("weights"):
-        raise InputError(f"{path}: belongs to other weights; make it again (rule fit_guard) or pass --guard off")
+        raise InputError(f"{path}: belongs to other weights; make it again (rule watch_drift) or pass --guard off")
     if preprocessing != sidecar["preprocessing"]:
         raise InputError(
             f"{path}: was made for mean and std {[*preprocessing.values()]}, the checkpoint's sidecar says "
             f"{[*sidecar['preprocessing'].values()]}; restore the sidecar"
+        )
+    if temperature != sidecar.get("temperature"):
+        raise InputError(
+            f"{path}: was made for temperature {temperature}, the checkpoint's sidecar says "
+            f"{sidecar.get('temperature')}; restore the sidecar"
         )
     return guard

@@ -16,7 +16,9 @@ from pcam.files import read_csv
 from pcam.metrics import (
     expected_calibration_error,
     log_losses,
+    pr_auc,
     pr_auc_influence,
+    roc_auc,
     roc_auc_influence,
     score,
     wilson_interval,
@@ -25,6 +27,7 @@ from pcam.settings import EvaluationSettings
 
 PROPORTIONS = ("accuracy", "sensitivity", "specificity", "precision")
 LOSSES = ("brier", "log_loss")
+AREAS = {"roc_auc": (roc_auc, roc_auc_influence), "pr_auc": (pr_auc, pr_auc_influence)}
 # The kind of each interval, in words; {} is the number of draws.
 KINDS = {
     "roc_auc": "DeLong on the logit scale",
@@ -146,6 +149,24 @@ def estimate_proportion(
     return Estimate(float(hits.sum() / n), low, high, "Wilson" + units.by, n, units.groups, units.note)
 
 
+def estimate_area(
+    name: str, labels: np.ndarray, probabilities: np.ndarray, groups: Groups | None, rules: EvaluationSettings
+) -> Estimate:
+    """roc_auc or pr_auc of labels 0/1 and probabilities (N,) with its interval."""
+    area_of, influence_of = AREAS[name]
+    value, influence = area_of(labels, probabilities), influence_of(labels, probabilities)
+    if value is None:
+        return Estimate(None, None, None, KINDS[name], len(labels), None, UNDEFINED[name])
+    units = units_of(groups, (labels == 0, labels == 1), rules)
+    kind = KINDS[name] + units.by
+    bounds = None if influence is None else area(value, influence, labels, units, rules.level)
+    if bounds is not None:
+        return Estimate(value, *bounds, kind, len(labels), units.groups, units.note)
+    reason = "fewer than two patches of a class" if influence is None else "the ranking has no spread"
+    found = Estimate(value, None, None, kind, len(labels), None, reason)
+    return perfect(found, labels, units, rules.level) if value == 1.0 else found
+
+
 def estimate_metrics(
     labels: np.ndarray,
     probabilities: np.ndarray,
@@ -173,13 +194,8 @@ def estimate_metrics(
 
     found: dict[str, Estimate] = {}
     by_class = units_of(groups, (~tumour, tumour), rules)
-    for name, influence_of in (("roc_auc", roc_auc_influence), ("pr_auc", pr_auc_influence)):
-        value, influence = values[name], influence_of(labels, probabilities)
-        bounds = None if value is None or influence is None else area(value, influence, labels, by_class, rules.level)
-        reason = "fewer than two patches of a class" if influence is None else "the ranking has no spread"
-        found[name] = estimate(name, by_class, bounds, reason)
-        if value == 1.0:
-            found[name] = perfect(found[name], labels, by_class, rules.level)
+    for name in AREAS:
+        found[name] = estimate_area(name, labels, probabilities, groups, rules)
     for name in PROPORTIONS:
         found[name] = estimate_proportion(*parts[name], groups, rules, UNDEFINED.get(name, "no patch"))
     found["balanced_accuracy"] = estimate("balanced_accuracy", by_class, balanced(parts, by_class, rules.level))

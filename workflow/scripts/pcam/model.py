@@ -167,6 +167,28 @@ def build_model(architecture: Architecture) -> Classifier:
     return model
 
 
+class Embedder(nn.Module):
+    """What the last linear layer of a classifier is given, (N,size) of normalised patches (N,3,96,96).
+
+    Where the classifier averages over the symmetries, so does this: the layer turns the mean into the mean logit.
+    """
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.classifier = classifier.eval()
+        self.last = [module for module in classifier.modules() if isinstance(module, nn.Linear)][-1]
+        self.size = self.last.in_features
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        given: list[torch.Tensor] = []
+        hook = self.last.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+        try:
+            self.classifier(x)
+        finally:
+            hook.remove()
+        return torch.stack(given).mean(0)
+
+
 def layer_of(parameter: str) -> str:
     """The layer that a parameter's gradient is told under: `stem`, `stages.0`, `layers.4`, `head`."""
     first, *rest = parameter.split(".")

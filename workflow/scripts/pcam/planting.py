@@ -18,7 +18,8 @@ from pcam.damage import COPIES, DAMAGES, SIDE, STAMPS, Rng, Variant, grey_std, r
 from pcam.facts import CLASSES, FILE_SPLITS, GRID_PX
 from pcam.files import InputError
 from pcam.hdf5 import PatchReader, convert_lossless, read_labels
-from pcam.synthetic import SIDE_PX, STAINS, draw_slide
+from pcam.synthetic import SIDE_PX
+from pcam.tissue import STAINS, draw_slide
 
 Patch = tuple[str, int]  # split, row
 Trial = Callable[[Patch], np.ndarray]

@@ -16,6 +16,7 @@ from pcam.damage import COPIES, DAMAGES, STAMPS, shared_parts, symmetry
 from pcam.files import read_csv
 from pcam.metrics import wilson_interval
 from pcam.planting import Patch, Planted, truth
+from pcam.synthetic import WEAK_SLICE
 
 REACHED = 0.95  # recall from which a defect counts as detected
 NOT_REACHED = "not reached"
@@ -74,7 +75,8 @@ def score_sample(planted_path: str, found: Mapping[str, set[Patch]], kinds: Iter
     """What the sample's planted.csv holds against what the audit says of the sample, by kind; `kinds` at least."""
     planted: dict[str, set[Patch]] = {kind: set() for kind in kinds}
     for line in read_csv(planted_path, ("split", "row", "kind")):
-        planted.setdefault(line["kind"], set()).add((line["split"], int(line["row"])))
+        if line["kind"] != WEAK_SLICE:  # sound patches: a model's failure, and no defect for an audit to find
+            planted.setdefault(line["kind"], set()).add((line["split"], int(line["row"])))
     return {kind: score_kind(planted[kind], found.get(kind, set())) for kind in planted}
 
 

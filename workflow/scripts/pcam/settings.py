@@ -5,6 +5,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
+from math import inf
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -12,7 +13,7 @@ import yaml
 
 from pcam.files import InputError, document_digest, read_json
 from pcam.schema import check_schema, non_finite
-from pcam.search_space import check_rungs, check_space
+from pcam.search_space import check_rungs, check_space, read_space
 
 TUNED = "tuned"  # the variant whose recipe comes out of the search
 SCHEMA = Path(__file__).resolve().parents[2] / "schemas" / "config.schema.yaml"
@@ -27,6 +28,7 @@ class SampleSettings:
     train_slides: int
     valid_slides: int
     test_slides: int
+    faded_slides: int
     train_positive_rate: float
     non_finite_rate: float
     out_of_range_rate: float
@@ -165,8 +167,19 @@ class DeploymentSettings:
 
 @dataclass(frozen=True)
 class SliceSettings:
-    brightness_bins: int
+    quantiles: int
+    ranges: dict[str, dict[str, Any]]
     minimum_n: int
+    level: float
+
+
+@dataclass(frozen=True)
+class DiscoverySettings:
+    candidates: int
+    minimum_n: int
+    clusters: int
+    level: float
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -206,6 +219,7 @@ class Settings:
     evaluation: EvaluationSettings
     deployment: DeploymentSettings
     slices: SliceSettings
+    discovery: DiscoverySettings
     benchmark: BenchmarkSettings
     tracking: TrackingSettings
     run: str | None
@@ -252,7 +266,8 @@ def read_config(config: Mapping[str, Any]) -> Settings:
     check_schema(dict(config), schema)
     if path := non_finite(dict(config)):
         raise InputError(f"config: {path}: nan and inf are no settings; give a finite number")
-    settings = from_mapping(Settings, config)
+    search = {**config["search"], "space": read_space(config["search"]["space"])}
+    settings = from_mapping(Settings, {**config, "search": search})
     if settings.data.source == "directory" and settings.data.directory is None:
         raise InputError("config: data.directory is null; data.source directory needs the folder with the PCam files")
     if settings.search.train_seed not in settings.seeds:
@@ -261,9 +276,17 @@ def read_config(config: Mapping[str, Any]) -> Settings:
         )
     if TUNED in settings.variants:
         raise InputError(f"config: variants.{TUNED}: the search's own recipe has this name; choose another")
+    check_ranges(settings.slices.ranges)
     check_rungs(settings.search.rungs, settings.search.rounds * settings.search.trials)
     check_space(settings.search.space, schema["properties"]["train"]["properties"])
     return settings
+
+
+def check_ranges(ranges: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises: InputError when the low of a range is not below its high: it would hold no patch."""
+    for name, ends in ranges.items():
+        if ends.get("low", -inf) >= ends.get("high", inf):
+            raise InputError(f"config: slices.ranges.{name}: low {ends['low']} is not below high {ends['high']}")
 
 
 def read_train_settings(path: str | Path) -> TrainSettings:

@@ -1,52 +1,110 @@
-"""Slices of a split and what a classifier scores on each, with intervals, and words where a score is undefined."""
+"""Slices of a split and what a classifier scores on each: interval, gap to the rest, and words where either is missing.
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+A slice is made of attributes, slide and hospital, never of what a model says.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from pcam.hdf5 import CHUNK
-from pcam.metrics import roc_auc, roc_auc_interval, wilson_interval
-from pcam.predictions import Predictions
+from pcam.attributes import ATTRIBUTES
+from pcam.facts import hospital_of
+from pcam.gaps import CLASSES, gap_to_rest, holm
+from pcam.intervals import Estimate, Groups, estimate_area, estimate_proportion
+from pcam.settings import EvaluationSettings, SliceSettings
 
-COLUMNS = ("slice", "value", "n", "positives", "metric", "estimate", "low", "high", "status")
-METRICS = ("roc_auc", "sensitivity", "specificity")
+METRICS = tuple(CLASSES)
 # Fewer patches of a class than this carry no rate: one patch would move it by more than a tenth.
 MINIMUM_CLASS_N = 10
 
-Members = dict[str, np.ndarray]  # value of a slice to the places of its patches
+Members = dict[str, np.ndarray]  # value of a slice to the places of its patches, ascending
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A row of slices.csv."""
+    """A row of slices.csv; `note` alone stands only in slices.json.
+
+    gap: to all other patches; p: of that gap, two-sided, corrected for all gaps tested in p_corrected.
+    status: ok, or why there is no estimate or no claim.
+    """
 
     slice: str
     value: str
     n: int
     positives: int
     metric: str
-    estimate: float | None
-    low: float | None
-    high: float | None
-    status: str
+    estimate: float | None = None
+    low: float | None = None
+    high: float | None = None
+    gap: float | None = None
+    gap_low: float | None = None
+    gap_high: float | None = None
+    p: float | None = None
+    p_corrected: float | None = None
+    status: str = "ok"
+    note: str | None = None
 
 
-def mean_brightness(store: np.ndarray) -> np.ndarray:
-    """Mean grey value 0..255 of each patch, all channels alike, chunk by chunk."""
-    parts = [
-        store[start : start + CHUNK].reshape(-1, store[0].size).mean(axis=1) for start in range(0, len(store), CHUNK)
-    ]
-    return np.concatenate(parts)
+COLUMNS = tuple(name for name in Scored.__dataclass_fields__ if name != "note")
 
 
-def by_brightness(brightness: np.ndarray, bins: int) -> tuple[Members, list[float]]:
-    """Quantile groups from dark to bright, and their edges; equal values stay together."""
-    edges = np.quantile(brightness, np.linspace(0, 1, bins + 1))
-    group = np.searchsorted(edges[1:-1], brightness, side="right")
-    ends = {0: " (darkest)", bins - 1: " (brightest)"}
-    return {f"q{i + 1}{ends.get(i, '')}": np.flatnonzero(group == i) for i in range(bins)}, [float(e) for e in edges]
+@dataclass(frozen=True)
+class Answers:
+    """What a model said of a split: labels 0/1 and probabilities (N,), tumour from `threshold` on."""
+
+    labels: np.ndarray
+    probabilities: np.ndarray
+    threshold: float
+    groups: Groups | None
+
+    @property
+    def called(self) -> np.ndarray:
+        return self.probabilities >= self.threshold
+
+    @property
+    def tumour(self) -> np.ndarray:
+        return self.labels == 1
+
+    @property
+    def wrong(self) -> np.ndarray:
+        return self.called != self.tumour
+
+
+def quantile_edges(values: np.ndarray, quantiles: int) -> np.ndarray:
+    """Edges (E,) float64 between the quantile groups of finite values (N,), ascending and distinct, each one a value.
+
+    Fewer than quantiles - 1 where many values are equal; none where all are.
+    """
+    shares = np.linspace(0, 1, quantiles + 1)[1:-1]
+    edges = np.unique(np.quantile(values.astype(np.float64), shares, method="inverted_cdf"))
+    return np.asarray(edges[edges < values.max()])
+
+
+def by_edges(values: np.ndarray, edges: np.ndarray) -> Members:
+    """Groups of values (N,) from low to high, each above its lower edge and up to its upper one, named by them.
+
+    No groups where there are no edges: all patches are alike.
+    """
+    if not len(edges):
+        return {}
+    group = np.searchsorted(edges, values, side="left")
+    told = _distinct(edges)
+    names = [f"up to {told[0]}", *(f"{low} to {high}" for low, high in pairwise(told)), f"above {told[-1]}"]
+    return {name: np.flatnonzero(group == i) for i, name in enumerate(names)}
+
+
+def _distinct(edges: np.ndarray) -> list[str]:
+    """The edges in as few digits, at least three, as tell them apart."""
+    told: list[str] = []
+    for digits in range(3, 18):
+        told = [np.format_float_positional(edge, digits, unique=False, fractional=False, trim="-") for edge in edges]
+        if len(set(told)) == len(told):
+            break
+    return told
 
 
 def by_name(names: Sequence[str]) -> Members:
@@ -55,50 +113,100 @@ def by_name(names: Sequence[str]) -> Members:
     return {name: np.flatnonzero(found == name) for name in sorted(set(names) - {""})}
 
 
-def proportion(hits: int, n: int) -> tuple[float, float, float]:
-    low, high = wilson_interval(hits, n)
-    return hits / n, low, high
+def by_ranges(attributes: np.ndarray, ranges: Mapping[str, Mapping[str, Any]]) -> Members:
+    """The config's own slices of attributes (N,A): low included, high not, either end open where it is missing."""
+    found = {}
+    for name, spec in ranges.items():
+        values = attributes[:, ATTRIBUTES.index(spec["attribute"])]
+        inside = (values >= spec.get("low", -np.inf)) & (values < spec.get("high", np.inf))
+        found[name] = np.flatnonzero(inside)
+    return found
 
 
-def measure(metric: str, labels: np.ndarray, probabilities: np.ndarray, threshold: float) -> tuple[float | None, ...]:
-    """Estimate, low and high of one metric where it is defined."""
-    called = probabilities >= threshold
-    match metric:
-        case "roc_auc":
-            interval = roc_auc_interval(labels, probabilities)
-            return (roc_auc(labels, probabilities), *(interval or (None, None)))
-        case "sensitivity":
-            return proportion(int(called[labels == 1].sum()), int((labels == 1).sum()))
-        case "specificity":
-            return proportion(int((~called[labels == 0]).sum()), int((labels == 0).sum()))
-        case _:
-            raise ValueError(f"no metric {metric!r}")
+def slicings_of(
+    attributes: np.ndarray, edges: Mapping[str, np.ndarray], ranges: Mapping[str, Any], slides: Sequence[str]
+) -> dict[str, Members]:
+    """Every slice by slicing: all, range, each attribute, hospital, slide; slicings without a slice are left out."""
+    found = {"all": {"all": np.arange(len(slides))}, "range": by_ranges(attributes, ranges)}
+    found |= {name: by_edges(attributes[:, i], edges[name]) for i, name in enumerate(ATTRIBUTES)}
+    found |= {"hospital": by_name([hospital_of(slide) for slide in slides]), "slide": by_name(slides)}
+    return {name: members for name, members in found.items() if members}
+
+
+def estimate(metric: str, told: Answers, inside: np.ndarray, rules: EvaluationSettings) -> Estimate:
+    """A metric of the patches inside (N,) bool, with the interval that the evaluation gives the whole split."""
+    labels, probabilities = told.labels[inside], told.probabilities[inside]
+    groups = None if told.groups is None else replace(told.groups, ids=told.groups.ids[inside])
+    if metric == "roc_auc":
+        return estimate_area(metric, labels, probabilities, groups, rules)
+    among = labels == CLASSES[metric][0]
+    right = (probabilities >= told.threshold) == (labels == 1)
+    return estimate_proportion(right & among, among, groups, rules)
+
+
+def lacking(metric: str, labels: np.ndarray, minimum_n: int) -> str | None:
+    """Why patches with these labels (n,) carry no claim on a metric; None when they do."""
+    if len(labels) == 0:
+        return "undefined: no patches"
+    counts = {name: int(np.sum(labels == label)) for label, name in ((0, "negatives"), (1, "positives"))}
+    needed = [name for label, name in ((1, "positives"), (0, "negatives")) if label in CLASSES[metric]]
+    for name in needed:
+        if counts[name] == 0:
+            return f"undefined: no {name}"
+    if len(labels) < minimum_n:
+        return f"too few (n < {minimum_n})"
+    few = min(counts[name] for name in needed) < MINIMUM_CLASS_N
+    return f"too few (class n < {MINIMUM_CLASS_N})" if few else None
 
 
 def score_slice(
-    name: str, value: str, members: np.ndarray, predictions: Predictions, threshold: float, minimum_n: int
-) -> Iterator[Scored]:
-    """Every metric of one slice; what is undefined says so and has no estimate."""
-    labels, probabilities = predictions.labels[members], predictions.probabilities[members]
-    n, positives = len(labels), int(labels.sum())
+    name: str, value: str, members: np.ndarray, told: Answers, minimum_n: int, rules: EvaluationSettings
+) -> Iterable[Scored]:
+    """Every metric of one slice, p-values uncorrected."""
+    inside = np.zeros(len(told.labels), bool)
+    inside[members] = True
     for metric in METRICS:
-        estimate = low = high = None
-        if positives == 0 and metric != "specificity":
-            status = "undefined: no positives"
-        elif positives == n and metric != "sensitivity":
-            status = "undefined: no negatives"
+        row = Scored(name, value, int(inside.sum()), int(told.labels[inside].sum()), metric)
+        short = lacking(metric, told.labels[inside], minimum_n)
+        if short is not None and short.startswith("undefined"):
+            yield replace(row, status=short)
+            continue
+        found = estimate(metric, told, inside, rules)
+        row = replace(row, estimate=found.value, low=found.low, high=found.high, status=short or "ok", note=found.note)
+        if short is not None or inside.all():
+            yield row
+        elif (beside := lacking(metric, told.labels[~inside], minimum_n)) is not None:
+            yield replace(row, status=f"no gap: in the rest {beside}")
         else:
-            estimate, low, high = measure(metric, labels, probabilities, threshold)
-            # A claim needs enough patches, and for ranking or a rate enough of the class that it is about.
-            behind = {"sensitivity": positives, "specificity": n - positives}.get(metric, min(positives, n - positives))
-            few = f"too few (n < {minimum_n})" if n < minimum_n else f"too few (class n < {MINIMUM_CLASS_N})"
-            firm = n >= minimum_n and behind >= MINIMUM_CLASS_N and low is not None
-            status = "ok" if firm else few
-        yield Scored(name, value, n, positives, metric, estimate, low, high, status)
+            gap = gap_to_rest(metric, told.labels, told.probabilities, inside, threshold=told.threshold,
+                              groups=told.groups, rules=rules)  # fmt: skip
+            yield replace(row, gap=gap.value, gap_low=gap.low, gap_high=gap.high, p=gap.p, note=gap.note)
+
+
+def score_slices(
+    slicings: Mapping[str, Members], told: Answers, settings: SliceSettings, rules: EvaluationSettings
+) -> list[Scored]:
+    """Every metric of every slice, with p-values corrected for all the gaps tested."""
+    rows = [
+        row
+        for name, slices in slicings.items()
+        for value, members in slices.items()
+        for row in score_slice(name, value, members, told, settings.minimum_n, rules)
+    ]
+    corrected = holm(np.array([np.nan if row.p is None else row.p for row in rows]))
+    return [
+        row if row.p is None else replace(row, p_corrected=float(p)) for row, p in zip(rows, corrected, strict=True)
+    ]
+
+
+def claims(rows: Sequence[Scored], level: float) -> list[dict[str, Any]]:
+    """The gaps that chance does not explain, the worst first; every one of them at once is wrong by `level` at most."""
+    found = [row for row in rows if row.p_corrected is not None and row.p_corrected < level]
+    return [asdict(row) for row in sorted(found, key=lambda row: row.gap or 0.0)]
 
 
 def widest_gaps(rows: Sequence[Scored]) -> list[dict[str, Any]]:
-    """Per metric and slice the lowest and the highest estimate among the ones that carry a claim."""
+    """Per metric and slicing the lowest and the highest estimate among the ones that carry a claim."""
     gaps = []
     for name, metric in dict.fromkeys((row.slice, row.metric) for row in rows if row.slice != "all"):
         firm = [row for row in rows if (row.slice, row.metric, row.status) == (name, metric, "ok")]
@@ -114,3 +222,8 @@ def widest_gaps(rows: Sequence[Scored]) -> list[dict[str, Any]]:
         gap = {"slice": name, "metric": metric, "gap": (highest.estimate or 0.0) - (lowest.estimate or 0.0)}
         gaps.append({**gap, **ends, "intervals_apart": apart, "compared": len(firm)})
     return gaps
+
+
+def counted(words: Iterable[str | None]) -> dict[str, int]:
+    """How often each of these words stands there, most often first; None is not counted."""
+    return dict(Counter(word for word in words if word is not None).most_common())

@@ -152,9 +152,7 @@ def open_client(folder: Path) -> Iterator[MlflowClient]:
     """
     database = folder.resolve() / "mlflow.db"
     if strange := sorted(set("%?#") & set(str(database))):
-        raise InputError(
-            f"{database}: MLflow opens no database below a name with {strange[0]} in it; rename it"
-        )
+        raise InputError(f"{database}: MLflow opens no database below a name with {strange[0]} in it; rename it")
     make_folder(folder)
     uri = f"sqlite:///{database}"
     mlflow.set_tracking_uri(uri)

@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pcam.answers_model import slice_sentence
 from pcam.answers_results import beats_always
 from pcam.answers_tuning import tuning_sentence
-from pcam.documents import Missing, is_measured, mean_sd, number, words
+from pcam.documents import Missing, counted, estimate, is_measured, mean_sd, number, words
 
 Found = Mapping[str, Any]
 
@@ -64,18 +63,24 @@ def model_card(seeds: Any, baselines: Any) -> dict[str, Any]:
     return card("Model", "q5-1", mean_sd(area), text, good)
 
 
-def slices_card(summary: Any) -> dict[str, Any]:
-    """The widest gap whose intervals lie apart, else the widest of all."""
-    areas = [gap for gap in summary.widest_gaps if gap.metric == "roc_auc"]
-    if not areas:
-        head = summary.n if isinstance(summary, Missing) else "Nothing to compare"
-        return card("Slices", "q6", head, slice_sentence(summary), None)
-    gap = max(areas, key=lambda gap: (gap.intervals_apart, gap.gap))
-    low, high = gap.lowest, gap.highest
-    text = f"ROC-AUC by {words(gap.slice)}: {number(low.estimate)} ({low.value}) to {number(high.estimate)} "
-    text += f"({high.value}); "
-    text += "their intervals do not touch." if gap.intervals_apart else "their intervals overlap."
-    return card("Slices", "q6", f"A gap of {number(gap.gap)}", text, False if gap.intervals_apart else None)
+def slices_card(summary: Any, discovered: Any) -> dict[str, Any]:
+    """Good only where no slice is weaker than the rest beyond chance, named or found."""
+    if isinstance(summary, Missing):
+        return card("Slices", "q6", summary, "", None)
+    weak = [row for row in summary.claims if row.gap < 0]
+    found = [] if isinstance(discovered, Missing) else list(discovered.confirmed)
+    head = counted(len(weak) + len(found), "weak slice") if weak or found else "None weak beyond chance"
+    text = []
+    if weak:
+        row = weak[0]
+        text.append(
+            f"{words(row.slice)} {row.value}: {words(row.metric)} {number(row.estimate)}, {row.gap:+.3f} to the rest "
+            f"(n = {row.n:,})."
+        )
+    if found:
+        text.append(f"Nobody named {found[0].words}: errors in {estimate(found[0].test.error_rate)} of it on test.")
+    text.append(f"{summary.tested:,} gaps were tested, corrected for their number.")
+    return card("Slices", "q6", head, " ".join(text), not weak and not found)
 
 
 def verdicts(found: Found) -> list[dict[str, Any]]:
@@ -89,6 +94,6 @@ def verdicts(found: Found) -> list[dict[str, Any]]:
         twin_card(found["twin"], found["determinism_runs"]),
         model_card(found["seeds"], found["baselines"]),
         card("Tuning", "q5-2", selection.chosen.name, chosen, None),
-        slices_card(found["slices_summary"]),
+        slices_card(found["slices_summary"], found["discovered"]),
         card("Checklist", "checklist", f"{still} open" if isinstance(still, int) else still, open_items, still == 0),
     ]

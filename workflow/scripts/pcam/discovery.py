@@ -1,0 +1,174 @@
+"""Slices nobody named: searched on one half of the validation patches, judged on the other, both ways round.
+
+A slice is a tail of one attribute, two tails together, or a cluster of the champion's embedding freed of its answer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import norm
+from sklearn.cluster import KMeans
+
+from pcam.attributes import ATTRIBUTES
+from pcam.excess import class_sizes, deviations, exceeded_by_group, exceeded_by_patch, standardised
+from pcam.gaps import holm
+from pcam.intervals import Groups
+from pcam.settings import DiscoverySettings
+from pcam.weak_slices import Cluster, Part, Slice, Tail, alike
+
+TAILS = (0.025, 0.05, 0.1, 0.25, 0.5)  # shares of the search half below, or above, an edge: 2.5 % finds a narrow slice
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A slice that half `searched` brought up, and what the other half says of it.
+
+    search_z, z: excess over its standard error in either half. excess: per patch, in the other half. p: of the other
+    half alone, one-sided; p_corrected: for the number of candidates. note: what was taken as independent where that is
+    not whole slides or leak groups.
+    """
+
+    slice: Slice
+    searched: int
+    search_z: float
+    z: float
+    excess: float
+    p: float
+    p_corrected: float
+    confirmed: bool
+    note: str | None
+
+
+def halves_of(groups: Groups, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the patches of two halves. Whole groups, from the largest, go to the half that has fewer patches."""
+    members, sizes = np.unique(groups.ids, return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(members))
+    order = order[np.argsort(-sizes[order], kind="stable")]
+    half, total = np.zeros(len(members), np.intp), [0, 0]
+    for i in order.tolist():
+        half[i] = int(total[1] < total[0])
+        total[half[i]] += sizes[i]
+    side = half[np.searchsorted(members, groups.ids)]
+    return np.flatnonzero(side == 0), np.flatnonzero(side == 1)
+
+
+def _tails(attributes: np.ndarray) -> list[Tail]:
+    edges = {share: np.quantile(attributes, [share, 1 - share], axis=0) for share in TAILS}
+    return [
+        Tail(name, side, float(edges[share][k, column]))
+        for column, name in enumerate(ATTRIBUTES)
+        for share in TAILS
+        for k, side in enumerate(("low", "high"))
+    ]
+
+
+def _clusters(embedding: np.ndarray, count: int, seed: int) -> list[Cluster]:
+    mean, std = embedding.mean(axis=0), embedding.std(axis=0) + 1e-6
+    fitted = KMeans(count, n_init=4, random_state=seed).fit((embedding - mean) / std)
+    return [Cluster(k, fitted.cluster_centers_, mean, std) for k in range(count)]
+
+
+def search(half: Part, other: Part, rules: DiscoverySettings) -> tuple[list[tuple[Slice, float]], int]:
+    """The most telling slices with their z, no two of them nearly the same, and how many were looked at.
+
+    Told by: the chance of such a z by the normal approximation, times the number of slices of the kind (one tail, two,
+    a cluster), for among many pairs of tails some fit by luck. Of the other half only the number of patches in a slice
+    counts, so that it can judge all that it is given. All pairs at a time, as matrix products; a tail with itself is
+    the tail alone.
+    """
+    off, variance = deviations(half.labels, half.losses)
+    tails, clusters = _tails(half.attributes), _clusters(half.embedding, min(rules.clusters, len(off)), rules.seed)
+    names = np.array([tail.attribute for tail in tails])
+    first, second = np.triu_indices(len(tails))
+    different = (first == second) | (names[first] != names[second])
+    first, second = first[different], second[different]
+    masks = np.stack([tail.members(half.attributes) for tail in tails]).astype(np.float64)
+    within = np.stack([cluster.members(half.embedding) for cluster in clusters]).astype(np.float64)
+    totals, *counts = (
+        np.concatenate([((masks * weight) @ masks.T)[first, second], within @ weight])
+        for weight in (off, *(half.labels == label for label in (0.0, 1.0)))
+    )
+    by_class = np.stack(counts, axis=-1)
+    z, n = standardised(totals, by_class, class_sizes(half.labels), variance), by_class.sum(axis=-1)
+    allowed = (n >= rules.minimum_n) & (n <= len(off) - rules.minimum_n)
+    kind = np.concatenate([first != second, np.full(len(clusters), 2)])
+    chance = norm.logsf(z) + np.log(np.maximum(np.bincount(kind, weights=allowed, minlength=3), 1))[kind]
+    chance[~allowed | (z <= 0)] = np.inf
+    found: list[tuple[Slice, float]] = []
+    places: list[np.ndarray] = []
+    for i in np.argsort(chance, kind="stable")[: np.isfinite(chance).sum()].tolist():
+        parts = (clusters[i - len(first)],) if kind[i] == 2 else tuple(tails[k] for k in sorted({first[i], second[i]}))
+        one = Slice(parts)
+        inside = half.members(one)
+        if any(alike(inside, place) for place in places) or other.members(one).sum() < rules.minimum_n:
+            continue
+        found.append((one, float(z[i])))
+        places.append(inside)
+        if len(found) == rules.candidates:
+            break
+    return found, int(allowed.sum())
+
+
+def judge(
+    half: Part, slices: Sequence[Slice], least_groups: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str | None]]:
+    """Excess per patch, z and one-sided p (S,) of each slice on a half that did not find it, and notes.
+
+    A note says where patches count as independent.
+    Patches of each class trade places at random. Where patches belong together, and at least `least_groups` groups hold
+    some of the slice, the contributions of whole groups change sign instead: losses are skewed to the right, so that
+    errs to the side of no finding.
+    """
+    off, variance = deviations(half.labels, half.losses)
+    sizes, ids = class_sizes(half.labels), np.unique(half.groups.ids, return_inverse=True)[1]
+    masks = np.array([half.members(found) for found in slices], bool).reshape(len(slices), len(off))
+    counts = np.stack([(masks & (half.labels == label)).sum(axis=1) for label in (0, 1)], axis=1)
+    totals = np.array([off[inside].sum() for inside in masks])
+    p = exceeded_by_patch(off, half.labels, counts, totals, np.random.default_rng([seed, 0]))
+    rng, notes = np.random.default_rng([seed, 1]), []
+    for i, inside in enumerate(masks):
+        holders = len(np.unique(ids[inside]))
+        few = half.groups.count < len(ids) and holders < least_groups
+        notes.append(f"patches taken as independent: {holders} {half.groups.noun}s hold some" if few else None)
+        if half.groups.count < len(ids) and not few:
+            share = (counts[i] / np.maximum(sizes, 1))[half.labels]
+            p[i] = exceeded_by_group(np.bincount(ids, weights=(inside - share) * off), rng)
+    return totals / counts.sum(axis=1), standardised(totals, counts, sizes, variance), p, notes
+
+
+def discover(
+    halves: tuple[Part, Part], rules: DiscoverySettings, least_groups: int
+) -> tuple[list[Candidate], list[int]]:
+    """Every candidate, the largest excess first, and how many slices each half's search looked at.
+
+    Each half searches once and judges once, at half the level: together they report a slice by chance at the level.
+    """
+    candidates, looked_at = [], []
+    for searched, (half, other) in enumerate((halves, halves[::-1])):
+        found, number = search(half, other, rules)
+        excess, z, p, notes = judge(other, [one for one, _ in found], least_groups, rules.seed)
+        corrected = holm(p)
+        looked_at.append(number)
+        candidates += [
+            Candidate(one, searched, search_z, float(z[i]), float(excess[i]), float(p[i]), float(corrected[i]),
+                      bool(corrected[i] < rules.level / 2), notes[i])
+            for i, (one, search_z) in enumerate(found)
+        ]  # fmt: skip
+    return sorted(candidates, key=lambda candidate: -candidate.excess), looked_at
+
+
+def distinct(
+    halves: tuple[Part, Part], candidates: Sequence[Candidate], rules: DiscoverySettings, least_groups: int
+) -> list[Candidate]:
+    """Of the confirmed candidates those that stay weak when the patches of the ones before them are taken out."""
+    kept: list[Candidate] = []
+    for candidate in candidates:
+        other = halves[1 - candidate.searched]
+        taken = [other.members(one.slice) for one in kept]
+        rest = other.at(~np.logical_or.reduce([np.zeros(len(other.labels), bool), *taken]))
+        if not candidate.confirmed or rest.members(candidate.slice).sum() < rules.minimum_n:
+            continue
+        if not kept or judge(rest, [candidate.slice], least_groups, rules.seed)[2][0] < rules.level / 2:
+            kept.append(candidate)
+    return kept
