@@ -256,6 +256,9 @@ def test_real_tissue_runs_through_and_is_learnt(tmp_path: Path) -> None:
         seeds=[0],
         search={"rounds": 1, "trials": 2, "rungs": [{"epochs": 2}, {"epochs": 4, "trials": 1}]},
         benchmark={"images": 32},
+        train={"epochs": 20},  # few patches need more of them
+        audit={"score": {"rates": [0.02], "repeats": 1}, "labels": {"rates": [0.1], "plantings": 2}},
+        evaluation={"coverage_draws": 100},
     )
     succeeded(snakemake(tmp_path / "work", config=config))
     results = tmp_path / "work" / "results"
