@@ -3,7 +3,7 @@ PYTHON ?= python3
 CORES ?= 4
 BIN = .venv/bin
 # Two test files at a time; within a file tests share what they set up.
-SPREAD = --numprocesses 2 --dist loadfile
+SPREAD = --numprocesses 2 --dist loadfile --durations 15
 .DEFAULT_GOAL := run
 .PHONY: run test test-slow bench bench-recipes golden style lock check-pins config-readme ui clean
 

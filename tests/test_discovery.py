@@ -31,6 +31,7 @@ from pcam.model import Embedder
 from pcam.preprocess import Preprocessing, normalise
 from pcam.settings import DiscoverySettings, EvaluationSettings, SampleSettings, from_mapping, read_config
 from pcam.synthetic import WEAK_SLICE, SampleSplit, synthesize
+from pcam.thresholds import fit_temperature
 from pcam.training import predict, train
 from pcam.weak_slices import Part, Slice, Tail, describe, free_of_answer
 
@@ -161,8 +162,8 @@ def test_where_nothing_is_weak_a_slice_is_told_at_most_at_the_level(monkeypatch)
 @pytest.mark.slow
 @pytest.mark.parametrize("groups,effect", [(None, 0.0), (200, 0.0), (200, 1.0)])
 def test_the_level_holds_with_many_patches_and_where_patches_belong_together(groups, effect, monkeypatch):
-    monkeypatch.setattr(excess, "DRAWS", 1999)
-    parts = [draw_part(np.random.default_rng([seed, 2]), 1000, groups, group_effect=effect) for seed in range(300)]
+    monkeypatch.setattr(excess, "DRAWS", 999)
+    parts = [draw_part(np.random.default_rng([seed, 2]), 1000, groups, group_effect=effect) for seed in range(200)]
     assert share_reported(parts) <= bound(len(parts))
 
 
@@ -302,10 +303,10 @@ def part_of(split: SampleSplit, probabilities: np.ndarray, embedding: np.ndarray
     return Part(np.arange(len(labels)), labels, probabilities, groups, measure_attributes(split.x), embedding), weak
 
 
-def holds_most(found: Slice, part: Part, weak: np.ndarray) -> None:
-    """The slice is the planted one: most of it, and little else."""
+def holds(found: Slice, part: Part, weak: np.ndarray, share: float) -> None:
+    """The slice is the planted one: at least this share of it, and little else."""
     inside = part.members(found)
-    assert (inside & weak).sum() >= 0.75 * weak.sum(), found.words()
+    assert (inside & weak).sum() >= share * weak.sum(), found.words()
     assert (inside & weak).sum() >= 0.4 * inside.sum(), found.words()  # of all patches 2 % are
 
 
@@ -319,7 +320,7 @@ def test_the_planted_slice_of_the_sample_is_found_at_the_top_under_any_model_tha
     part = weaken(part, weak)
     both = halves(part)
     found, _ = discover(both, RULES, EVALUATION.least_groups)
-    holds_most(distinct(both, found, RULES, EVALUATION.least_groups)[0].slice, part, weak)
+    holds(distinct(both, found, RULES, EVALUATION.least_groups)[0].slice, part, weak, 0.75)
 
 
 @pytest.mark.slow
@@ -337,18 +338,18 @@ def test_a_model_trained_on_the_default_sample_hides_its_weak_slice_and_discover
         recipe, 0, LabelledPatches(patches, train_split.y[rows], rows),
         LabelledPatches(valid.x, valid.y, np.arange(len(valid.y))), plain, resume=None, report=print,
     )  # fmt: skip
-    part, weak = part_of(
-        valid,
-        probabilities_of(predict(trained.model, valid.x, plain, device)),
-        np.concatenate([
-            Embedder(trained.model)(normalise(torch.from_numpy(valid.x[i : i + 100]), plain)).detach().numpy()
-            for i in range(0, len(valid.x), 100)
-        ]),
-    )  # fmt: skip
+    logits = predict(trained.model, valid.x, plain, device)
+    activations = [
+        Embedder(trained.model)(normalise(torch.from_numpy(valid.x[i : i + 100]), plain)).detach().numpy()
+        for i in range(0, len(valid.x), 100)
+    ]
+    temperature = fit_temperature(valid.y, logits) or 1.0
+    part, weak = part_of(valid, probabilities_of(logits, temperature), np.concatenate(activations))
     whole = roc_auc(part.labels, part.probabilities)
     without = roc_auc(part.labels[~weak], part.probabilities[~weak])
     assert whole is not None and without is not None and whole > 0.9
     assert 0 < without - whole < 0.01
+    told = confirmed(part)
     part = free_of_answer(part)[0]
-    found, _ = discover(halves(part), RULES, EVALUATION.least_groups)
-    holds_most(distinct(halves(part), found, RULES, EVALUATION.least_groups)[0].slice, part, weak)
+    holds(told[0], part, weak, 0.4)  # a narrow tail may stand for it, as long as all that is told holds the rest
+    assert (np.logical_or.reduce([part.members(one) for one in told]) & weak).sum() >= 0.75 * weak.sum()

@@ -23,8 +23,8 @@ def look_again(test: Part, found: Slice, rules: DiscoverySettings, evaluation: E
     """The same test on test, which decides nothing: null where it holds too few patches of the slice."""
     if test.members(found).sum() < rules.minimum_n:
         return {"z": None, "p": None, "note": f"too few (n < {rules.minimum_n})"}
-    _, z, p, notes = judge(test, [found], evaluation.least_groups, rules.seed)
-    return {"z": float(z[0]), "p": float(p[0]), "note": notes[0]}
+    _, z, p, note = judge(test, [found], evaluation.least_groups, rules.seed)
+    return {"z": float(z[0]), "p": float(p[0]), "note": note}
 
 
 def discover_slices(

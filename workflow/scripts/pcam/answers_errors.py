@@ -121,6 +121,7 @@ def discovery_sentence(discovered: Any) -> Any:
         f"It confirms {len(discovered.confirmed)}. The worst is {worst.words}: errors in "
         f"{estimate(worst.confirm.error_rate)} of it against {estimate(worst.confirm.rest_error_rate)} of the rest, "
         f"and on test {estimate(worst.test.error_rate)} against {estimate(worst.test.rest_error_rate)}."
+        + (f" ({worst.confirm.note}.)" if is_measured(worst.confirm.note) else "")
     )
     if is_measured(hidden.change):
         text.append(

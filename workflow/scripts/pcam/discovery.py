@@ -117,13 +117,14 @@ def search(half: Part, other: Part, rules: DiscoverySettings) -> tuple[list[tupl
 
 def judge(
     half: Part, slices: Sequence[Slice], least_groups: int, seed: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str | None]]:
-    """Excess per patch, z and one-sided p (S,) of each slice on a half that did not find it, and notes.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, str | None]:
+    """Excess per patch, z and one-sided p (S,) of each slice on a half that did not find it.
 
-    A note says where patches count as independent.
-    Patches of each class trade places at random. Where patches belong together, and at least `least_groups` groups hold
-    some of the slice, the contributions of whole groups change sign instead: losses are skewed to the right, so that
-    errs to the side of no finding.
+    And a note where patches count as independent.
+
+    Patches of each class trade places at random. Where patches belong together, in at least `least_groups` groups, the
+    contributions of whole groups change sign instead: losses are skewed to the right, so that errs to the side of no
+    finding.
     """
     off, variance = deviations(half.labels, half.losses)
     sizes, ids = class_sizes(half.labels), np.unique(half.groups.ids, return_inverse=True)[1]
@@ -131,15 +132,15 @@ def judge(
     counts = np.stack([(masks & (half.labels == label)).sum(axis=1) for label in (0, 1)], axis=1)
     totals = np.array([off[inside].sum() for inside in masks])
     p = exceeded_by_patch(off, half.labels, counts, totals, np.random.default_rng([seed, 0]))
-    rng, notes = np.random.default_rng([seed, 1]), []
-    for i, inside in enumerate(masks):
-        holders = len(np.unique(ids[inside]))
-        few = half.groups.count < len(ids) and holders < least_groups
-        notes.append(f"patches taken as independent: {holders} {half.groups.noun}s hold some" if few else None)
-        if half.groups.count < len(ids) and not few:
+    note = None
+    if half.groups.count < min(len(ids), least_groups):
+        note = f"patches taken as independent: too few {half.groups.noun}s ({half.groups.count})"
+    elif half.groups.count < len(ids):
+        rng = np.random.default_rng([seed, 1])
+        for i, inside in enumerate(masks):
             share = (counts[i] / np.maximum(sizes, 1))[half.labels]
             p[i] = exceeded_by_group(np.bincount(ids, weights=(inside - share) * off), rng)
-    return totals / counts.sum(axis=1), standardised(totals, counts, sizes, variance), p, notes
+    return totals / counts.sum(axis=1), standardised(totals, counts, sizes, variance), p, note
 
 
 def discover(
@@ -152,12 +153,12 @@ def discover(
     candidates, looked_at = [], []
     for searched, (half, other) in enumerate((halves, halves[::-1])):
         found, number = search(half, other, rules)
-        excess, z, p, notes = judge(other, [one for one, _ in found], least_groups, rules.seed)
+        excess, z, p, note = judge(other, [one for one, _ in found], least_groups, rules.seed)
         corrected = holm(p)
         looked_at.append(number)
         candidates += [
             Candidate(one, searched, search_z, float(z[i]), float(excess[i]), float(p[i]), float(corrected[i]),
-                      bool(corrected[i] < rules.level / 2), notes[i])
+                      bool(corrected[i] < rules.level / 2), note)
             for i, (one, search_z) in enumerate(found)
         ]  # fmt: skip
     return sorted(candidates, key=lambda candidate: -candidate.least_excess), looked_at
