@@ -12,9 +12,9 @@ def discovered_slice(words: str, confirmed: bool) -> dict[str, Any]:
     return {
         "words": words,
         "confirmed": confirmed,
-        "confirm": {**figures(0.523), "p_corrected": 0.0119, "note": "patches taken as independent"},
+        "confirm": {**figures(0.523), "p_corrected": 0.0119, "note": "too few slides (8)"},
         "test": figures(0.486),
-        "global_roc_auc": {"test": {"all": 0.9512, "without": 0.9587, "change": 0.0075}},
+        "global_roc_auc": {"valid": {"all": 0.9512, "without": 0.9587, "change": 0.0075}},
     }
 
 
@@ -32,6 +32,7 @@ def errors_results() -> dict[str, Any]:
                 "missed": {
                     "words": "13 missed tumours against 10 found ones: missed tumours are paler",
                     "reason": None,
+                    "note": None,
                     "contrasts": [{"attribute": "haematoxylin", "difference": -0.72, **contrast, "claimed": True}],
                 },
                 "alarms": {
@@ -46,7 +47,7 @@ def errors_results() -> dict[str, Any]:
                 {
                     "slice": "haematoxylin", "value": "up to 0.19", "n": 31, "positives": 11, "metric": "sensitivity",
                     "estimate": 0.357, "low": 0.21, "high": 0.51, "gap": -0.431, "gap_low": -0.61, "gap_high": -0.19,
-                    "p_corrected": 0.0017,
+                    "p_corrected": 0.0017, "note": "too few slides (7 of 11)",
                 }
             ],
             "tested": 109,
@@ -127,7 +128,7 @@ SHOWN = [
     ("discovered", "searched", 0), ("discovered", "confirmed", 0, "confirm", "error_rate", "value"),
     ("discovered", "confirmed", 0, "test", "rest_error_rate", "high"),
     ("discovered", "confirmed", 0, "confirm", "p_corrected"),
-    ("discovered", "confirmed", 0, "global_roc_auc", "test", "without"), ("silent", "mix", "factor"),
+    ("discovered", "confirmed", 0, "global_roc_auc", "valid", "without"), ("silent", "mix", "factor"),
     ("silent", "mix", "metrics", "accuracy", "mixed"), ("silent", "mix", "metrics", "accuracy", "high"),
     ("silent", "unseen", "slices", 0, "failing"), ("silent", "unseen", "slices", 0, "sensitivity_failing"),
     ("silent", "confidence", "wrong", "sure", "value"), ("silent", "confidence", "wrong_among_sure", "low"),

@@ -353,3 +353,10 @@ def test_a_model_trained_on_the_default_sample_hides_its_weak_slice_and_discover
     part = free_of_answer(part)[0]
     holds(told[0], part, weak, 0.4)  # a narrow tail may stand for it, as long as all that is told holds the rest
     assert (np.logical_or.reduce([part.members(one) for one in told]) & weak).sum() >= 0.75 * weak.sum()
+
+
+def test_patches_of_one_slide_cannot_be_halved_and_nothing_is_searched():
+    part = replace(draw_part(np.random.default_rng(4), 300), groups=Groups(np.zeros(300, int), "slide"))
+    both = halves(part)
+    assert discover(both, RULES, EVALUATION.least_groups) == ([], [0, 0])
+    assert distinct(both, [], RULES, EVALUATION.least_groups) == []

@@ -250,13 +250,15 @@ def test_another_share_of_tumour_raises_the_alarm_and_is_estimated_while_the_pix
     assert verdict.alarm and not verdict.warns and verdict.answers.alarm
     assert verdict.share == pytest.approx(labels.mean(), abs=0.1)
     told = verdict.conclusion()
-    assert told.startswith("ALARM: the pixels look right, another share of tumour is likely")
+    assert told.startswith("ALARM: the pixels raise none, so another share of tumour is one explanation")
     assert f"about {100 * verdict.share:.0f} % against {100 * answering.prior:.0f} %" in told
 
 
 def test_the_same_share_of_tumour_raises_none_and_the_conclusion_says_so(answering: Guard) -> None:
     verdict = answering.check(with_answers(np.random.default_rng(1), 400, 0.5)[0])
-    assert not verdict.alarm and verdict.conclusion().startswith("no alarm: 400 patches are like")
+    assert not verdict.alarm and verdict.conclusion().startswith(
+        "no alarm: no difference from validation was found (400 patches)"
+    )
     assert "the limits allow 1 % of sound sets an alarm (sets of whole slides, drawn from 600 slides)" in (
         verdict.conclusion()
     )

@@ -546,10 +546,48 @@ def test_weak_slices_stand_on_the_first_screen_and_where_there_is_none_it_says_s
     run.content["discovered"]["confirmed"] = []
     run.content["silent"]["calibration"]["slices"][0]["claimed"] = False
     text, page = run.journal(), run.page()
-    assert "None weak beyond chance" in page and "weak slices" not in page
-    assert "corrected for their number at the level 5 %, none is more than chance." in text
-    assert "judges at the level 5 %. It confirms none." in text
-    assert "none is off by more than chance over all of them" in text
+    assert "None shown" in page and "weak slices" not in page
+    assert "corrected for their number at the level 5 %, none was shown to be more than chance." in text
+    assert "at the level 5 % over all. None is confirmed." in text
+    assert "none was shown to be off, with all of them taken together" in text
+
+
+def test_what_was_not_tested_is_no_good_news(run: Run) -> None:
+    run.content["slices_summary"] |= {"claims": [], "tested": 0}
+    run.content["discovered"] |= {"confirmed": [], "candidates": [], "searched": [0, 0]}
+    run.content["silent"]["calibration"] = {"tested": 0, "slices": []}
+    text, page = run.journal(), run.page()
+    assert "Not tested" in page and "None shown" not in page
+    assert "No slice could be compared with the rest of test" in text and "Nothing was searched" in text
+    assert "The probabilities of no slice could be tested." in text
+
+
+def test_a_finding_that_takes_patches_as_independent_says_so_and_one_by_slide_does_not(run: Run) -> None:
+    told = "slides that differ from each other can by themselves make such a finding"
+    assert run.journal().count(told) == 2
+    run.content["slices_summary"]["claims"][0]["note"] = run.content["discovered"]["confirmed"][0]["confirm"][
+        "note"
+    ] = None
+    assert told not in run.journal()
+
+
+def test_a_slice_that_the_global_figure_shows_is_not_said_to_be_hidden(run: Run) -> None:
+    hidden = "one global figure hardly shows it"
+    assert hidden in run.journal()
+    run.content["discovered"]["confirmed"][0]["global_roc_auc"]["valid"] |= {"without": 0.99, "change": 0.04}
+    assert hidden not in run.journal()
+
+
+def test_a_slice_without_patches_of_test_and_limits_that_keep_nothing_are_told_in_words(run: Run) -> None:
+    none = {"value": None, "low": None, "high": None, "note": "no patch"}
+    run.content["discovered"]["confirmed"][0]["test"] |= {"n": 0, "error_rate": none}
+    run.content["silent"]["selective"]["targets"][0] |= {"limit": None, "coverage": None, "error": None}
+    run.content["silent"]["confidence"]["wrong_among_sure"] = none
+    for point in run.content["drift"]["sound"]["test"]["points"]:
+        point |= {"alarms": None, "low": None, "high": None, "note": "fewer patches than two sets need"}
+    answer = run.journal().partition("Nobody")[0].partition("## Question 6")[2]
+    assert "Test holds none of its patches." in answer and "no limit on valid leaves any" in answer
+    assert "nothing, because fewer patches than two sets need" in answer and "held that sure" not in answer
 
 
 def test_without_a_wrong_answer_no_share_of_wrong_ones_is_told(run: Run) -> None:

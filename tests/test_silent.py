@@ -160,8 +160,18 @@ def test_a_slice_with_few_of_the_tumours_can_fail_altogether() -> None:
     told = calibrated(20_000, 2)
     rare = np.flatnonzero(told.labels == 1)[:60], np.flatnonzero(told.labels == 0)[:60]
     (found,) = fail_unseen({"x": {"rare": np.concatenate(rare)}}, told, MINIMUM)
-    assert found.failing == found.tumours == 60 and found.share == 1.0
-    assert found.sensitivity_failing == 0.0 and found.roc_auc_failing <= 0.5 < found.roc_auc
+    # Those that were missed before cannot be lost.
+    assert found.tumours == 60 and 0 < found.failing == np.sum(told.probabilities[rare[0]] >= told.threshold)
+    assert found.sensitivity_failing == 0.0 and found.roc_auc_failing < found.roc_auc
+
+
+def test_a_slice_whose_healthy_patches_are_called_tumour_loses_tumours_all_the_same() -> None:
+    labels = np.arange(400) % 2
+    told = Answers(labels, np.where(labels == 1, 0.95, 0.8), 0.5, None)
+    (found,) = fail_unseen({"x": {"third": np.arange(0, 400, 3)}}, told, MINIMUM)
+    assert found.failing > 0 and found.sensitivity_failing < found.sensitivity == 1.0
+    told.probabilities[labels == 1] = 0.3  # all of them missed already
+    assert fail_unseen({"x": {"third": np.arange(0, 400, 3)}}, told, MINIMUM) == []
 
 
 # --- Confidence
@@ -255,7 +265,7 @@ def test_limits_come_from_valid_and_reach_there_what_they_promise() -> None:
     assert valid.wrong[clear >= following].mean() > valid.wrong.mean() / 2
     told = kept(valid.wrong, clear >= half, None, RULES)
     assert told["error"]["n"] == int(np.sum(clear >= half)) and told["error"]["low"] < told["error"]["value"]
-    assert limits_of(np.ones(10, bool), np.arange(10.0))["half the errors of valid"] is None
+    assert limits_of(np.ones(10, bool), np.arange(10.0))["half the error rate of valid"] is None
 
 
 def test_a_decision_is_clear_by_its_distance_from_the_threshold_not_from_a_half() -> None:

@@ -69,7 +69,7 @@ def measure_silent_failure(
             "roc_auc": roc_auc(test.labels, test.probabilities),
             "checked": len(failing),
             "slices": [vars(one) for one in failing[:LISTED]],
-            "reason": None if failing else "no slice holds enough patches of both classes",
+            "reason": None if failing else "no slice of enough patches of both classes could lose a tumour unseen",
         },
         "confidence": confidence(test, rules),
         "calibration": {"tested": len(calibrated), "slices": calibrated},

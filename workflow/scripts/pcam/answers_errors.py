@@ -3,7 +3,7 @@
 Evidence in, table rows or a sentence out, and what is missing stays missing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,24 @@ from pcam.documents import Missing, counted, estimate, interval, is_measured, nu
 Found = Mapping[str, Any]
 Rows = list[list[Any]] | Missing
 
+HARDLY = 0.01  # of ROC-AUC: a change that no one would look into
 CENTRE = (32 / 96) ** 2  # of a patch's area; a label speaks of this part alone
 
 
 def _interval(row: Any, name: str = "") -> str:
     low, high = (row[f"{name}{end}"] for end in ("low", "high"))
     return interval([low, high]) if is_measured(low) and is_measured(high) else "undefined"
+
+
+def _caveat(notes: Iterable[Any]) -> str:
+    """What a finding rests on where slides or leak groups are too few to count as the units."""
+    told = list(dict.fromkeys(str(note) for note in notes if is_measured(note) and "few" in str(note)))
+    if not told:
+        return ""
+    return (
+        f" Patches are taken as independent here ({'; '.join(told[:2])}), so slides that differ from each other can by "
+        "themselves make such a finding."
+    )
 
 
 def error_sentence(errors: Any) -> Any:
@@ -36,9 +48,11 @@ def attention_sentence(errors: Any) -> Any:
     """Where the maps put the reason of the most confident errors."""
     if isinstance(errors, Missing):
         return errors
+    if not errors.attention.maps:
+        return "There is no wrong answer to look into."
     shares = [looked.centre_share for looked in errors.attention.maps if is_measured(looked.centre_share)]
     if not shares:
-        return "There is no wrong answer to look into."
+        return "No square that was exchanged changed the logit of a confident error."
     return (
         f"For {counted(len(shares), 'confident error')} squares of the patch were exchanged for other tissue of it. On "
         f"the median map {percent(float(np.median(shares)), 0)} of the effect on the logit lies in the centre of 32 x "
@@ -50,7 +64,9 @@ def attention_sentence(errors: Any) -> Any:
 def pattern_sentence(errors: Any) -> Any:
     if isinstance(errors, Missing):
         return errors
-    return " ".join(f"{errors.patterns[kind].words}." for kind in errors.patterns)
+    kinds = [errors.patterns[kind] for kind in errors.patterns]
+    claimed = [kind.note for kind in kinds if not is_measured(kind.reason) and any(c.claimed for c in kind.contrasts)]
+    return " ".join(f"{kind.words}." for kind in kinds) + _caveat(claimed)
 
 
 def pattern_rows(errors: Any) -> Rows:
@@ -76,15 +92,19 @@ def claim_sentence(summary: Any) -> Any:
         f"Of {summary.tested:,} gaps between a slice and the rest of test, corrected for their number at the level "
         f"{percent(summary.level, 0)},"
     )
-    if not summary.claims:
-        text = [f"{compared} none is more than chance."]
+    if not summary.tested:
+        text = ["No slice could be compared with the rest of test: too few patches, or one class only."]
+    elif not summary.claims:
+        text = [f"{compared} none was shown to be more than chance."]
     else:
         told = "; ".join(
             f"{words(row.slice)} {row.value}: {words(row.metric)} {number(row.estimate)}, {row.gap:+.3f} to the rest "
-            f"({_interval(row, 'gap_')}), n = {row.n:,} {row.positives:,} tumour, corrected p {row.p_corrected:.2g}"
+            f"({_interval(row, 'gap_')}), n = {row.n:,}, {row.positives:,} with tumour, corrected p "
+            f"{row.p_corrected:.2g}"
             for row in summary.claims
         )
-        text = [f"{compared} {len(summary.claims)} {'is' if len(summary.claims) == 1 else 'are'} claimed: {told}."]
+        count = f"{len(summary.claims)} {'is' if len(summary.claims) == 1 else 'are'} claimed"
+        text = [f"{compared} {count}: {told}.{_caveat(row.note for row in summary.claims)}"]
     for what in ("slide", "hospital"):
         unknown = summary[f"patches_without_{what}"]
         if is_measured(unknown) and unknown:
@@ -107,26 +127,36 @@ def discovery_sentence(discovered: Any) -> Any:
     """What a search without names found on one half of valid, and which of it the other half confirms."""
     if isinstance(discovered, Missing):
         return discovered
-    looked = sum(discovered.searched)
-    text = [
-        f"{looked:,} slices of one or two attributes and clusters of the champion's embedding were searched on one "
-        f"half of valid; {len(discovered.candidates)} candidates went to the other half, which judges at the level "
-        f"{percent(discovered.level, 0)}."
-    ]
-    if not discovered.confirmed:
-        return text[0] + " It confirms none."
-    worst = discovered.confirmed[0]
-    hidden = worst.global_roc_auc.test
-    text.append(
-        f"It confirms {len(discovered.confirmed)}. The worst is {worst.words}: errors in "
-        f"{estimate(worst.confirm.error_rate)} of it against {estimate(worst.confirm.rest_error_rate)} of the rest, "
-        f"and on test {estimate(worst.test.error_rate)} against {estimate(worst.test.rest_error_rate)}."
-        + (f" ({worst.confirm.note}.)" if is_measured(worst.confirm.note) else "")
+    looked, candidates = sum(discovered.searched), len(discovered.candidates)
+    if not looked:
+        return "Nothing was searched: a half of valid, of whole slides or leak groups, holds too few patches."
+    asked = (
+        f"{looked:,} slices of one or two attributes and clusters of the champion's embedding were searched, each on "
+        f"one half of valid, and {counted(candidates, 'candidate')} judged on the other half, at the level "
+        f"{percent(discovered.level, 0)} over all."
     )
-    if is_measured(hidden.change):
+    if not discovered.confirmed:
+        return f"{asked} None is confirmed."
+    worst = discovered.confirmed[0]
+    text = [
+        asked,
+        f"{len(discovered.confirmed)} {'is' if len(discovered.confirmed) == 1 else 'are'} confirmed. The worst is "
+        f"{worst.words}: on the half that judged it errors in {estimate(worst.confirm.error_rate)} of it against "
+        f"{estimate(worst.confirm.rest_error_rate)} of the rest.{_caveat([worst.confirm.note])}",
+    ]
+    if worst.test.n:
         text.append(
-            f"The ROC-AUC of all of test is {number(hidden.all)} with it and {number(hidden.without)} without: one "
-            "global figure hardly shows it."
+            f"Test, which decides nothing, has {estimate(worst.test.error_rate)} against "
+            f"{estimate(worst.test.rest_error_rate)}."
+        )
+    else:
+        text.append("Test holds none of its patches.")
+    change, of_valid = worst.global_roc_auc.valid.change, worst.global_roc_auc.valid
+    if is_measured(change):
+        hidden = "; one global figure hardly shows it" if abs(change) < HARDLY else ""
+        text.append(
+            f"The ROC-AUC of all of valid is {number(of_valid.all)} with it and {number(of_valid.without)} without"
+            f"{hidden}."
         )
     return " ".join(text)
 
@@ -178,8 +208,9 @@ def unseen_sentence(silent: Any) -> Any:
     worst = unseen.slices[0]
     return (
         f"The reverse: in {words(worst.slice)} {worst.value} (n = {worst.n:,}) {worst.failing:,} of {worst.tumours:,} "
-        f"tumours can become missed ones, which takes the slice's sensitivity from {number(worst.sensitivity)} to "
-        f"{number(worst.sensitivity_failing)}, before the ROC-AUC of all of test falls by {number(unseen.fall, 2)}."
+        f"tumours, found ones, can become missed ones, which takes the slice's sensitivity from "
+        f"{number(worst.sensitivity)} to {number(worst.sensitivity_failing)}, before the ROC-AUC of all of test falls "
+        f"by {number(unseen.fall, 2)}."
     )
 
 
@@ -190,10 +221,12 @@ def confidence_sentence(silent: Any) -> Any:
     told = silent.confidence
     if not told.wrong.n:
         return "No answer on test is wrong."
+    sure = told.wrong_among_sure
+    among = f" Of all answers held that sure a share of {estimate(sure)} is wrong." if is_measured(sure.value) else ""
     return (
-        f"Of {silent.n:,} answers on test {told.wrong.n:,} are wrong. The model holds "
-        f"{estimate(told.wrong.sure)} of them, as a share, for at least {percent(told.sure_from, 0)} sure: no one "
-        f"would be asked to look. Of all answers held that sure a share of {estimate(told.wrong_among_sure)} is wrong."
+        f"Of {silent.n:,} answers on test {told.wrong.n:,} are wrong. The model holds a share of "
+        f"{estimate(told.wrong.sure)} of them for at least {percent(told.sure_from, 0)} sure: no one would be asked to "
+        f"look.{among}"
     )
 
 
@@ -202,13 +235,15 @@ def calibration_sentence(silent: Any) -> Any:
     if isinstance(silent, Missing):
         return silent
     told = silent.calibration
-    claimed = [row for row in told.slices if row.claimed]
+    if not told.tested:
+        return "The probabilities of no slice could be tested."
+    claimed = sorted((row for row in told.slices if row.claimed), key=lambda row: -abs(row.gap))
     if not claimed:
-        return f"Probabilities on {told.tested:,} slices: none is off by more than chance over all of them."
+        return f"Probabilities on {told.tested:,} slices: none was shown to be off, with all of them taken together."
     off = "; ".join(f"{words(row.slice)} {row.value} by {row.gap:+.3f} ({_interval(row)})" for row in claimed[:5])
     return (
-        f"Mean probability less share of tumour is beyond chance in {len(claimed):,} of {told.tested:,} slices, the "
-        f"first of them {off}."
+        f"Mean probability less share of tumour is off in {len(claimed):,} of {told.tested:,} slices, furthest in "
+        f"{off}.{_caveat(row.note for row in claimed)}"
     )
 
 
@@ -223,13 +258,13 @@ def selective_sentence(silent: Any) -> Any:
         f"at the limit for {row.target}, {estimate(row.coverage)} of test is answered with errors in "
         f"{estimate(row.error)} of it"
         for row in told.targets
-        if is_measured(row.limit)
+        if is_measured(row.limit) and is_measured(row.error.value)
     ]
     areas = told.areas
     return (
         f"Leaving the least sure answers to a pathologist: all answered, {estimate(told.all.error)} are wrong; "
-        f"{'; '.join(parts)}. The area under risk and coverage is {number(areas.model)}; the best possible order has "
-        f"{number(areas.best)}, a random one {number(areas.random)}."
+        f"{'; '.join(parts) or 'no limit on valid leaves any'}. The area under risk and coverage is "
+        f"{number(areas.model)}; the best possible order has {number(areas.best)}, a random one {number(areas.random)}."
     )
 
 
@@ -238,13 +273,12 @@ def drift_sentence(drift: Any) -> Any:
     if isinstance(drift, Missing):
         return drift
     points = drift.sound.test.points
-    told = ", ".join(
-        f"{percent(p.alarms)} of sets of {p.size} ({_interval(p)})" for p in points if is_measured(p.alarms)
-    )
+    measured = [f"{percent(p.alarms)} of sets of {p.size} ({_interval(p)})" for p in points if is_measured(p.alarms)]
+    told = ", ".join(measured) or "nothing, because " + ", ".join(dict.fromkeys(str(p.note) for p in points))
     return (
-        f"The watch (`inference.py --watch`) compares what comes in with validation, at a stated false-alarm rate of "
-        f"{percent(drift.false_alarm_rate)} of sets; {drift.holds_for}. Measured on untouched test patches: {told}. "
-        "How often it raises the alarm on changed ones:"
+        "The watch (`inference.py --watch`) compares what comes in with validation and allows an alarm in "
+        f"{percent(drift.false_alarm_rate)} of sound sets ({drift.holds_for}). Measured on untouched test patches: "
+        f"{told}. How often it raises the alarm on changed ones:"
     )
 
 

@@ -162,7 +162,7 @@ def limits_of(wrong: np.ndarray, clear: np.ndarray) -> dict[str, float | None]:
     good = np.flatnonzero(ends & (risks <= wrong.mean() / 2))
     return {
         f"{100 * KEPT:g} % of valid answered": float(ranked[int(np.ceil(KEPT * len(ranked))) - 1]),
-        "half the errors of valid": float(ranked[good[-1]]) if len(good) else None,
+        "half the error rate of valid": float(ranked[good[-1]]) if len(good) else None,
     }
 
 

@@ -152,6 +152,9 @@ def discover(
     """
     candidates, looked_at = [], []
     for searched, (half, other) in enumerate((halves, halves[::-1])):
+        if min(len(half.rows), len(other.rows)) < max(2 * rules.minimum_n, rules.clusters):
+            looked_at.append(0)  # such as all patches of one slide, which stand in one half
+            continue
         found, number = search(half, other, rules)
         excess, z, p, note = judge(other, [one for one, _ in found], least_groups, rules.seed)
         corrected = holm(p)

@@ -1,6 +1,6 @@
 """Wrong answers: which they are, and by which attributes they differ from right answers on patches of that class."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -182,7 +182,7 @@ def in_words(name: str, kind: Mapping[str, Any], level: float) -> str:
     claimed = [row for row in kind["contrasts"] if row["claimed"]]
     counts = f"{kind['errors']:,} {wrong} against {kind['correct']:,} {right}"
     if not claimed:
-        return f"{counts}: no attribute differs more than by chance"
+        return f"{counts}: no attribute was shown to differ"
     claimed.sort(key=lambda row: -abs(row["difference"]))
     return f"{counts}: {wrong} are {'; '.join(_difference(row, level) for row in claimed)}"
 
@@ -198,8 +198,3 @@ def _difference(row: Mapping[str, Any], level: float) -> str:
 def signed(value: float) -> str:
     """Two decimals with a sign; a true minus."""
     return f"{value:+.2f}".replace("-", "−")
-
-
-def describe(places: Sequence[int] | np.ndarray, table: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """The lines of a table of columns (N,) at these places."""
-    return [{name: column[int(at)] for name, column in table.items()} for at in places]

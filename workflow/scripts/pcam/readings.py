@@ -96,12 +96,14 @@ class Verdict:
     def conclusion(self) -> str:
         """One sentence of the watch."""
         rate = f"the limits allow {100 * self.false_alarm_rate:g} % of sound sets an alarm ({self.holds_for})"
+        noun = "patch" if self.n == 1 else "patches"
         if not self.alarm:
-            return f"no alarm: {self.n:,} patches are like those of validation as far as chance allows; {rate}"
+            return f"no alarm: no difference from validation was found ({self.n:,} {noun}); {rate}"
         if not self.answers.alarm:
             return f"ALARM: {self.sentence()}; {rate}"
         if not self.warns:
-            return f"ALARM: the pixels look right, another share of tumour is likely: {self.tumour_sentence()}; {rate}"
+            told = "the pixels raise none, so another share of tumour is one explanation"
+            return f"ALARM: {told}: {self.tumour_sentence()}; {rate}"
         return f"ALARM: {self.sentence()}; and the answers changed, with the pixels or on their own: " + (
             f"{self.tumour_sentence()}; {rate}"
         )

@@ -187,21 +187,24 @@ def placements(scores: np.ndarray, negatives: np.ndarray) -> np.ndarray:
 
 
 def failing_unseen(name: str, value: str, places: np.ndarray, told: Answers) -> Failing:
-    """A slice whose tumours fail, the surest first: each gets the median probability of the slice's healthy patches.
+    """A slice whose found tumours fail, the surest first: each is missed from then on.
 
-    The surest first is the case that shows soonest: tumours that rank low already cost less.
+    It gets the median probability of the slice's healthy patches, or one just below the threshold where that median is
+    called tumour. The surest first is the case that shows soonest: tumours that rank low already cost less.
     """
     labels, probabilities = told.labels, told.probabilities
     tumours = places[labels[places] == 1]
-    tumours = tumours[np.argsort(-probabilities[tumours], kind="stable")]
+    found = tumours[probabilities[tumours] >= told.threshold]
+    found = found[np.argsort(-probabilities[found], kind="stable")]
     healthy = float(np.median(probabilities[places[labels[places] == 0]]))
+    healthy = min(healthy, float(np.nextafter(told.threshold, 0)))
     negatives = probabilities[labels == 0]
-    lost = placements(probabilities[tumours], negatives) - placements(np.array([healthy]), negatives)
+    lost = placements(probabilities[found], negatives) - placements(np.array([healthy]), negatives)
     drops = np.cumsum(lost) / int(labels.sum())
     seen = np.flatnonzero(drops >= UNSEEN)
-    failing = int(seen[0]) if len(seen) else len(tumours)
+    failing = int(seen[0]) if len(seen) else len(found)
     after = probabilities.copy()
-    after[tumours[:failing]] = healthy
+    after[found[:failing]] = healthy
     rates = [float(np.mean(p[tumours] >= told.threshold)) for p in (probabilities, after)]
     areas = [roc_auc(labels[places], p[places]) for p in (probabilities, after)]
     assert areas[0] is not None and areas[1] is not None  # both classes are there
@@ -209,7 +212,7 @@ def failing_unseen(name: str, value: str, places: np.ndarray, told: Answers) -> 
 
 
 def fail_unseen(slicings: Mapping[str, Members], told: Answers, minimum_n: int) -> list[Failing]:
-    """Every slice of minimum_n patches and MINIMUM_CLASS_N of each class, the one that can fail furthest first."""
+    """Slices of minimum_n patches and MINIMUM_CLASS_N of each class that can lose a tumour, the furthest first."""
     found = [
         failing_unseen(name, value, places, told)
         for name, members in slicings.items()
@@ -217,4 +220,4 @@ def fail_unseen(slicings: Mapping[str, Members], told: Answers, minimum_n: int) 
         for value, places in members.items()
         if len(places) >= minimum_n and MINIMUM_CLASS_N <= told.labels[places].sum() <= len(places) - MINIMUM_CLASS_N
     ]
-    return sorted(found, key=lambda one: (-one.share, -one.n, one.slice, one.value))
+    return sorted((one for one in found if one.failing), key=lambda one: (-one.share, -one.n, one.slice, one.value))

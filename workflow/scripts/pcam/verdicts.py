@@ -67,20 +67,24 @@ def slices_card(summary: Any, discovered: Any) -> dict[str, Any]:
     """Good only where no slice is weaker than the rest beyond chance, named or found."""
     if isinstance(summary, Missing):
         return card("Slices", "q6", summary, "", None)
-    weak = [row for row in summary.claims if row.gap < 0]
+    weak = {(row.slice, row.value): row for row in reversed(summary.claims) if row.gap < 0}
     found = [] if isinstance(discovered, Missing) else list(discovered.confirmed)
-    head = counted(len(weak) + len(found), "weak slice") if weak or found else "None weak beyond chance"
+    tested = bool(summary.tested) and not isinstance(discovered, Missing)
+    head = counted(len(weak) + len(found), "weak slice") if weak or found else "None shown" if tested else "Not tested"
     text = []
     if weak:
-        row = weak[0]
+        row = summary.claims[0]
         text.append(
             f"{words(row.slice)} {row.value}: {words(row.metric)} {number(row.estimate)}, {row.gap:+.3f} to the rest "
             f"(n = {row.n:,})."
         )
     if found:
-        text.append(f"Nobody named {found[0].words}: errors in {estimate(found[0].test.error_rate)} of it on test.")
+        one = found[0]
+        text.append(
+            f"Nobody named {one.words}: errors in {estimate(one.confirm.error_rate)} of it on the judging half."
+        )
     text.append(f"{summary.tested:,} gaps were tested, corrected for their number.")
-    return card("Slices", "q6", head, " ".join(text), not weak and not found)
+    return card("Slices", "q6", head, " ".join(text), False if weak or found else True if tested else None)
 
 
 def verdicts(found: Found) -> list[dict[str, Any]]:
