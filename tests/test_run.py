@@ -42,14 +42,12 @@ def test_the_audit_finds_exactly_what_was_planted_at_other_amounts(tmp_path: Pat
     sample = {
         "seed": 5, "train_patches": 200, "valid_patches": 60, "test_patches": 60, "train_slides": 4, "valid_slides": 3,
         "test_slides": 3, "non_finite_rate": 0.1, "out_of_range_rate": 0.02, "blackout_rate": 0.05, "washout_rate": 0.0,
-        "duplicate_pairs": 7, "cross_split_pairs": 4,
+        "duplicate_pairs": 7, "cross_split_pairs": 4, "faded_slides": 0,
     }  # fmt: skip
     config = config_with(tmp_path / "mine.yaml", {"data": {"sample": sample}})
     succeeded(snakemake(tmp_path / "work", "results/audit/score.json", "results/audit/verdicts.json", config=config))
     planted = {
-        (p["split"], int(p["row"]), p["kind"])
-        for p in read_csv(tmp_path / "work" / "data" / "sample" / "planted.csv")
-        if p["kind"] != "weak_slice"  # sound patches, and no defect
+        (p["split"], int(p["row"]), p["kind"]) for p in read_csv(tmp_path / "work" / "data" / "sample" / "planted.csv")
     }
     kinds = {kind for _, _, kind in planted}
     assert kinds == {"non_finite", "out_of_range", "blackout", "exact_duplicate", "cross_split_duplicate"}
