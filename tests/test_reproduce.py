@@ -411,7 +411,7 @@ def test_a_killed_rebuild_goes_on_where_it_was(tracked: tuple[Path, dict[str, st
     made = results / "splits" / "splits.json"
     with start_snakemake(folder, "reproduce", "--config", f"run={run_id}") as process:
         # Snakemake makes a job's folder when it starts it: by then the splits are finished, and not only written.
-        while not (results / "train").exists():
+        while not (results / "train" / "mlp" / "seed-0").exists():
             with suppress(subprocess.TimeoutExpired):
                 raise AssertionError(f"ended with {process.wait(timeout=0.1)} before it trained")
         os.killpg(process.pid, signal.SIGKILL)  # the rebuild and its jobs as well
