@@ -83,7 +83,7 @@ def found(folder: Path) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("cores", [2, 4])
+@pytest.mark.parametrize("cores", [4])
 def test_the_champion_is_the_same_at_any_cores(
     prepared: Path, undisturbed: Path, config: Path, tmp_path: Path, cores: int
 ) -> None:
