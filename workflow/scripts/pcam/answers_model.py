@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from pcam.answers_errors import errors_answers
 from pcam.answers_results import results_answers
+from pcam.answers_silent import silent_answers
 from pcam.answers_tuning import setting_rows, tuning_answers
 from pcam.documents import Missing, code, merge_answers
 
@@ -113,5 +114,9 @@ def model_answers(found: Found, config: Mapping[str, Any], runs: Runs) -> dict[s
         "checklist_lines": [{"item": entry["item"], "ok": entry.ok} for entry in found["checklist"]["items"]],
     }
     return merge_answers(
-        results_answers(found, variants), tuning_answers(found, config, variants), errors_answers(found), own
+        results_answers(found, variants),
+        tuning_answers(found, config, variants),
+        errors_answers(found),
+        silent_answers(found),
+        own,
     )

@@ -1,0 +1,168 @@
+"""What the documents say of question 6, item 3: silent failure, and the watch that would catch it.
+
+Evidence in, table rows or a sentence out, and what is missing stays missing.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pcam.documents import Missing, estimate, interval, is_measured, number, percent, words
+
+Found = Mapping[str, Any]
+Rows = list[list[Any]] | Missing
+
+
+def interval_of(row: Any, name: str = "") -> str:
+    low, high = (row[f"{name}{end}"] for end in ("low", "high"))
+    return interval([low, high]) if is_measured(low) and is_measured(high) else "undefined"
+
+
+def caveat(notes: Iterable[Any]) -> str:
+    """What a finding rests on where slides or leak groups are too few to count as the units."""
+    few = (str(note).removeprefix("patches taken as independent: ") for note in notes if is_measured(note))
+    told = list(dict.fromkeys(note for note in few if "few" in note))
+    if not told:
+        return ""
+    return (
+        f" Patches are taken as independent here ({'; '.join(told[:2])}), so slides that differ from each other can by "
+        "themselves make such a finding."
+    )
+
+
+def mix_rows(silent: Any) -> Rows:
+    """The mix of slices that moves each global metric most, chosen on valid, while no slice changes."""
+    metrics = silent.mix.metrics
+    if isinstance(metrics, Missing):
+        return metrics
+    rows: list[list[Any]] = []
+    for metric in metrics:
+        mix = metrics[metric]
+        if is_measured(mix.reason):
+            rows.append([words(metric), mix.reason, "", "", ""])
+        else:
+            change = f"{mix.change:+.3f} ({interval_of(mix)})"
+            rows.append([words(metric), words(mix.slicing), number(mix.now), number(mix.mixed), change])
+    return rows
+
+
+def mix_sentence(silent: Any) -> Any:
+    return (
+        silent
+        if isinstance(silent, Missing)
+        else f"Another mix of the same slices, up to {number(silent.mix.factor, 0)} times as much of one, with every "
+        "slice's own metric as it is:"
+    )
+
+
+def unseen_sentence(silent: Any) -> Any:
+    """How much of a slice can fail before the global figure moves."""
+    if isinstance(silent, Missing):
+        return silent
+    unseen = silent.unseen
+    if is_measured(unseen.reason):
+        return f"How large a failure goes unseen is undefined: {unseen.reason}."
+    worst = unseen.slices[0]
+    return (
+        f"The reverse: in {words(worst.slice)} {worst.value} (n = {worst.n:,}) {worst.failing:,} of {worst.tumours:,} "
+        f"tumours, found ones, can become missed ones, which takes the slice's sensitivity from "
+        f"{number(worst.sensitivity)} to {number(worst.sensitivity_failing)}, before the ROC-AUC of all of test falls "
+        f"by {number(unseen.fall, 2)}."
+    )
+
+
+def confidence_sentence(silent: Any) -> Any:
+    """How sure the wrong answers are."""
+    if isinstance(silent, Missing):
+        return silent
+    told = silent.confidence
+    if not told.wrong.n:
+        return "No answer on test is wrong."
+    sure = told.wrong_among_sure
+    among = f" Of all answers held that sure a share of {estimate(sure)} is wrong." if is_measured(sure.value) else ""
+    return (
+        f"Of {silent.n:,} answers on test {told.wrong.n:,} are wrong. The model holds a share of "
+        f"{estimate(told.wrong.sure)} of them for at least {percent(told.sure_from, 0)} sure: no one would be asked to "
+        f"look.{among}"
+    )
+
+
+def calibration_sentence(silent: Any) -> Any:
+    """Slices in which the probabilities are too high or too low."""
+    if isinstance(silent, Missing):
+        return silent
+    told = silent.calibration
+    if not told.tested:
+        return "The probabilities of no slice could be tested."
+    claimed = sorted((row for row in told.slices if row.claimed), key=lambda row: -abs(row.gap))
+    if not claimed:
+        return f"Probabilities on {told.tested:,} slices: none was shown to be off, with all of them taken together."
+    off = "; ".join(f"{words(row.slice)} {row.value} by {row.gap:+.3f} ({interval_of(row)})" for row in claimed[:5])
+    return (
+        f"Mean probability less share of tumour is off in {len(claimed):,} of {told.tested:,} slices, furthest in "
+        f"{off}.{caveat(row.note for row in claimed)}"
+    )
+
+
+def selective_sentence(silent: Any) -> Any:
+    """What answering the surest patches alone would be worth."""
+    if isinstance(silent, Missing):
+        return silent
+    told = silent.selective
+    if not is_measured(told.targets) or not told.targets:
+        return "Selective prediction is undefined."
+    parts = [
+        f"at the limit for {row.target}, {estimate(row.coverage)} of test is answered with errors in "
+        f"{estimate(row.error)} of it"
+        for row in told.targets
+        if is_measured(row.limit) and is_measured(row.error.value)
+    ]
+    areas = told.areas
+    return (
+        f"Leaving the least sure answers to a pathologist: all answered, {estimate(told.all.error)} are wrong; "
+        f"{'; '.join(parts) or 'no limit on valid leaves any'}. The area under risk and coverage is "
+        f"{number(areas.model)}; the best possible order has {number(areas.best)}, a random one {number(areas.random)}."
+    )
+
+
+def drift_sentence(drift: Any) -> Any:
+    """What the watch would catch, and how often it cries wolf."""
+    if isinstance(drift, Missing):
+        return drift
+    points = drift.sound.test.points
+    measured = [f"{percent(p.alarms)} of sets of {p.size} ({interval_of(p)})" for p in points if is_measured(p.alarms)]
+    told = ", ".join(measured) or "nothing, because " + ", ".join(dict.fromkeys(str(p.note) for p in points))
+    return (
+        "The watch (inference.py --watch) compares what comes in with validation and allows an alarm in "
+        f"{percent(drift.false_alarm_rate)} of sound sets ({drift.holds_for}). Measured on untouched test patches: "
+        f"{told}. How often it raises the alarm on changed ones:"
+    )
+
+
+def drift_head(drift: Any) -> list[str]:
+    sizes = drift.sizes
+    return ["change", *(() if isinstance(sizes, Missing) else (f"sets of {size}" for size in sizes))]
+
+
+def drift_rows(drift: Any) -> Rows:
+    if isinstance(drift.shifts, Missing):
+        return drift.shifts
+    return [
+        [shift.name, *(percent(p.alarms) if is_measured(p.alarms) else p.note for p in shift.points)]
+        for shift in drift.shifts
+    ]
+
+
+def silent_answers(found: Found) -> dict[str, Any]:
+    """What the journal's template needs for question 6, item 3."""
+    silent, drift = found["silent"], found["drift"]
+    return {
+        "slice_mix_sentence": mix_sentence(silent),
+        "slice_mix_table": mix_rows(silent),
+        "unseen_sentence": unseen_sentence(silent),
+        "confidence_sentence": confidence_sentence(silent),
+        "calibration_sentence": calibration_sentence(silent),
+        "selective_sentence": selective_sentence(silent),
+        "drift_sentence": drift_sentence(drift),
+        "drift_head": drift_head(drift),
+        "drift_table": drift_rows(drift),
+    }
