@@ -53,7 +53,8 @@ def chosen(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
     rng = np.random.default_rng(2)
     patches = rng.integers(0, 256, (N, 1, 1, 3)) // 2 + rng.integers(0, 128, (N, 96, 96, 3))
     np.save(folder / "valid.npy", patches.astype(np.uint8))
-    model, device = build_model(ARCHITECTURE), fix_device(1)
+    device = fix_device(1)
+    model = build_model(ARCHITECTURE).to(device)
     preprocessing = Preprocessing((0.7, 0.5, 0.6), (0.2, 0.2, 0.2))
     raw = predict(model, np.load(folder / "valid.npy"), preprocessing, device)
     with torch.no_grad():  # logits around 0, as a trained model has them
@@ -257,7 +258,7 @@ def test_a_split_of_one_class_is_undefined_and_never_zero(tmp_path: Path) -> Non
 def test_tables_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     files = Files(tmp_path)
     write_rows(tmp_path / "test.csv", files.labels["test"][:-1])
-    with pytest.raises(InputError, match=r"predict-test\.csv: other rows than"):
+    with pytest.raises(InputError, match=r"predict-test\.csv: its rows are not those of"):
         files.evaluate()
     files.write()
     write_json(tmp_path / "weights.json", {**read_json(tmp_path / "weights.json"), "threshold": None})

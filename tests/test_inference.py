@@ -91,7 +91,8 @@ def test_image_folder_and_hdf5_give_the_same_answer_for_the_same_pixels(tmp_path
     model, preprocessing, _ = load_checkpoint(weights)
     with torch.inference_mode():
         expected = torch.sigmoid(model(normalise(torch.from_numpy(patches), preprocessing))).tolist()
-    assert [float(p) for p in by_source[0]] == pytest.approx(expected, abs=2e-6)
+    # The program takes a GPU where there is one, which sums in another order.
+    assert [float(p) for p in by_source[0]] == pytest.approx(expected, abs=1e-5)
 
 
 def test_decisions_follow_the_threshold_in_the_sidecar(tmp_path: Path, weights: Path) -> None:

@@ -191,7 +191,8 @@ def test_averaging_the_weights_changes_what_is_kept_and_no_step() -> None:
 def batch(n: int = 8) -> Batch:
     drawn = patches(n)
     labels = torch.from_numpy(drawn.labels.astype(np.float32))
-    return Batch(np.arange(n), torch.from_numpy(drawn.patches), labels, None)
+    device = fix_device(1)
+    return Batch(np.arange(n), torch.from_numpy(drawn.patches).to(device), labels.to(device), None)
 
 
 def test_averaged_weights_follow_the_weights_at_the_pace_of_the_setting() -> None:

@@ -203,10 +203,9 @@ def test_normalisation_gives_zero_mean_and_unit_variance_per_channel() -> None:
 
 def test_predictions_do_not_depend_on_what_else_is_in_the_batch(tmp_path: Path) -> None:
     trained, split = run(tmp_path), patches(40, 5)
-    together = predict(trained.model, split.patches, PLAIN, torch.device("cpu"))
-    alone = np.concatenate(
-        [predict(trained.model, split.patches[i : i + 1], PLAIN, torch.device("cpu")) for i in range(40)]
-    )
+    device = next(trained.model.parameters()).device
+    together = predict(trained.model, split.patches, PLAIN, device)
+    alone = np.concatenate([predict(trained.model, split.patches[i : i + 1], PLAIN, device) for i in range(40)])
     assert np.allclose(together, alone, atol=1e-5)
 
 
