@@ -33,10 +33,9 @@ from pcam.dynamics import (
     find_deviations,
     paired_difference,
     running_median,
-    schedule_variants,
 )
 from pcam.files import InputError, read_csv, read_json, write_csv, write_json
-from pcam.schedules import learning_rate_at
+from pcam.schedules import learning_rate_at, schedule_variants
 from pcam.settings import SCHEMA, TrainSettings
 from pcam.training import HISTORY_COLUMNS
 from workflow import planned_jobs, snakemake, succeeded

@@ -1,6 +1,6 @@
 # Reads: what training left of every variant and seed, the table of the training split; its store for the montage.
 # Writes: results/dynamics/ (gradient norms that stand out, schedules compared) and their pictures in results/assets/.
-from pcam.dynamics import schedule_variants
+from pcam.schedules import schedule_variants
 
 # Trained with the budget of baseline at another schedule; without one there is nothing to compare.
 SCHEDULE_VARIANTS = schedule_variants(

@@ -10,7 +10,7 @@ from statistics import mean, median
 from typing import Any
 
 from pcam.documents import Missing, counted, interval, is_measured, number, percent, words
-from pcam.dynamics import schedule_variants
+from pcam.schedules import schedule_variants
 
 Found = Mapping[str, Any]
 Rows = list[list[Any]] | Missing

@@ -273,12 +273,6 @@ def recurring(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{"row": row, "steps": places[row]} for row in often]
 
 
-def schedule_variants(recipes: Mapping[str, Mapping[str, Any]], base: str = "baseline") -> list[str]:
-    """Names of the recipes that differ from `base` in their schedule and in nothing else."""
-    own = recipes[base]
-    return [name for name, recipe in recipes.items() if [key for key in own if recipe[key] != own[key]] == ["schedule"]]
-
-
 def paired_difference(values: Sequence[float], others: Sequence[float]) -> dict[str, Any]:
     """Differences seed by seed (others taken from values), their mean, Student's 95 % interval, and what it says.
 

@@ -5,6 +5,7 @@ import hashlib
 import platform
 import subprocess
 import sys
+from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -38,19 +39,38 @@ def _source_of(module: str) -> Path | None:
 
 
 @cache
+def _read_source(path: Path) -> tuple[frozenset[str], str]:
+    """Modules that a file imports, and its syntax tree as text; once a file, for most rules share most modules."""
+    tree = ast.parse(path.read_text())
+    names = frozenset(_imported_modules(tree))
+    return names, ast.unparse(ast.fix_missing_locations(_WithoutDocstrings().visit(tree)))
+
+
+@dataclass(frozen=True)
+class _Module:
+    code: str  # as the syntax tree gives it, without comments and docstrings
+    imports: tuple[Path, ...]  # of modules below workflow/scripts
+
+
+@cache
+def _read_module(path: Path) -> _Module:
+    """Each file is parsed once a process: the scripts of seventy rules share most of their modules."""
+    tree = ast.parse(path.read_text())
+    found = {source for name in _imported_modules(tree) if (source := _source_of(name)) is not None}
+    bare = ast.fix_missing_locations(_WithoutDocstrings().visit(tree))
+    return _Module(ast.unparse(bare), tuple(sorted(found)))
+
+
+@cache
 def import_closure(script: Path) -> tuple[Path, ...]:
     """The script and every module of `workflow/scripts` it imports, directly or not, sorted."""
     found: set[Path] = set()
     waiting = [script]
     while waiting:
         path = waiting.pop()
-        if path in found:
-            continue
-        found.add(path)
-        for name in _imported_modules(ast.parse(path.read_text())):
-            source = _source_of(name)
-            if source is not None:
-                waiting.append(source)
+        if path not in found:
+            found.add(path)
+            waiting.extend(_read_module(path).imports)
     return tuple(sorted(found))
 
 
@@ -63,8 +83,7 @@ def code_digest(rule: str) -> str:
     """
     digest = hashlib.sha256()
     for path in import_closure(SCRIPTS / f"{rule}.py"):
-        tree = _WithoutDocstrings().visit(ast.parse(path.read_text()))
-        digest.update(f"{path.name}\n{ast.unparse(ast.fix_missing_locations(tree))}\n".encode())
+        digest.update(f"{path.name}\n{_read_module(path).code}\n".encode())
     return digest.hexdigest()[:16]
 
 

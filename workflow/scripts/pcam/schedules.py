@@ -1,6 +1,8 @@
 """Learning rate schedules by name."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from pcam.settings import TrainSettings
 
@@ -29,3 +31,9 @@ def learning_rate_at(settings: TrainSettings, step: int, total: int) -> float:
             return low + (highest - low) * (1 + math.cos(math.pi * progress)) / 2
         case name:
             raise ValueError(f"no schedule is named {name!r}")
+
+
+def schedule_variants(recipes: Mapping[str, Mapping[str, Any]], base: str = "baseline") -> list[str]:
+    """Names of the recipes that differ from `base` in their schedule and in nothing else."""
+    own = recipes[base]
+    return [name for name, recipe in recipes.items() if [key for key in own if recipe[key] != own[key]] == ["schedule"]]
