@@ -62,7 +62,7 @@ def logged(trained: Path) -> LoggedRun:
     """That training as the tracker gives it."""
     sidecar = read_json(trained / OWN / "weights.json")
     paths = {split: trained / PREDICTED / f"{split}.csv" for split in SPLITS}
-    scores = rebuilt_metrics(sidecar, paths, read_config(CONFIG).threshold)
+    scores = rebuilt_metrics(sidecar, paths, read_config(CONFIG).threshold, 10)
     metrics = {f"{split}_final_{name}": value for split in SPLITS for name, value in scores[split].items()}
     return LoggedRun(
         run_id=RUN, name="baseline/seed-3", kind="train", status="FINISHED", config=CONFIG,
@@ -299,9 +299,9 @@ def test_the_threshold_of_the_rebuilt_metrics_is_the_sidecars_or_that_of_its_own
     paths = {split: tmp_path / f"{split}.csv" for split in SPLITS}
     for path in paths.values():
         write_csv(path, ("row", "label", "logit", "probability"), rows)
-    own = rebuilt_metrics({"threshold": None}, paths, rule)
+    own = rebuilt_metrics({"threshold": None}, paths, rule, 10)
     assert own["test"]["f_beta"] == 1.0 and own["test"]["threshold"] == pytest.approx(0.35)
-    stored = rebuilt_metrics({"threshold": 0.85}, paths, rule)
+    stored = rebuilt_metrics({"threshold": 0.85}, paths, rule, 10)
     assert stored["test"]["sensitivity"] == pytest.approx(1 / 3)
 
 
@@ -396,6 +396,7 @@ def test_a_logged_run_is_rebuilt_to_the_same_bits(tracked: tuple[Path, dict[str,
     assert found["same_bits"] is True and found["causes"] == [], found["verdict"]
     assert found["verdict"].startswith("the same bits, with equal versions, device, data, config and code")
     assert (found["name"], found["weights"]["differing"], found["weights"]["note"]) == (name, 0, None)
+    assert found["not_compared"] == []
     compared = {split: set(metrics) for split, metrics in found["metrics"].items()}
     assert "roc_auc" in compared["valid"]
     if found["kind"] != "trial":

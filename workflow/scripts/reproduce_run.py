@@ -110,7 +110,10 @@ def reproduce_run(
         sidecar = read_rebuilt(weights_path)
         weights = compare_with_logged(run.sidecar, weights_path, kept_weights(own, tracking))
         rebuilt = rebuilt_metrics(
-            sidecar, {split: results / path for split, path in predicted.items()}, settings.threshold
+            sidecar,
+            {split: results / path for split, path in predicted.items()},
+            settings.threshold,
+            settings.evaluation.ece_bins,
         )
         logged = logged_metrics(run.metrics)
         metrics = compare_metrics(logged, rebuilt)

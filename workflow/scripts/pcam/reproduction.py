@@ -15,7 +15,7 @@ from typing import Any
 
 from pcam.checkpoint import read_sidecar
 from pcam.files import InputError, read_json
-from pcam.metrics import score
+from pcam.metrics import expected_calibration_error, score
 from pcam.predictions import read_predictions
 from pcam.provenance import ROOT
 from pcam.settings import ThresholdSettings
@@ -191,7 +191,7 @@ def logged_metrics(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
 
 
 def rebuilt_metrics(
-    sidecar: Mapping[str, Any], predictions: Mapping[str, Path], rule: ThresholdSettings
+    sidecar: Mapping[str, Any], predictions: Mapping[str, Path], rule: ThresholdSettings, ece_bins: int
 ) -> dict[str, dict[str, float | None]]:
     """The same of a rebuilt run: at the threshold in its sidecar, else at the one its own validation gives.
 
@@ -207,7 +207,11 @@ def rebuilt_metrics(
         except ValueError as error:
             raise InputError(f"{predictions['valid']}: {error}; the logged run had both") from None
     return {
-        split: {**score(table.labels, table.probabilities, threshold, rule.beta), "threshold": threshold}
+        split: {
+            **score(table.labels, table.probabilities, threshold, rule.beta),
+            "ece": expected_calibration_error(table.labels, table.probabilities, ece_bins),
+            "threshold": threshold,
+        }
         for split, table in tables.items()
     }
 
