@@ -5,7 +5,7 @@ BIN = .venv/bin
 # Two test files at a time; within a file tests share what they set up.
 SPREAD = --numprocesses 2 --dist loadfile --durations 15
 .DEFAULT_GOAL := run
-.PHONY: run test test-slow bench bench-recipes golden style lock check-pins config-readme ui clean
+.PHONY: run test test-slow bench bench-recipes golden style lock check-pins config-readme sbatch ui clean
 
 run: .venv/runtime
 	$(BIN)/snakemake --cores $(CORES)
@@ -78,6 +78,10 @@ ui: .venv/runtime
 
 config-readme: .venv/dev
 	$(BIN)/python tests/render_config_readme.py > config/README.md
+
+# The batch files of profiles/slurm, after a change of the settings in its config.yaml.
+sbatch: .venv/runtime
+	$(BIN)/python profiles/slurm/make_sbatch.py
 
 clean:
 	rm -rf results data .snakemake

@@ -72,6 +72,29 @@ include: "workflow/rules/benchmark.smk"
 include: "workflow/rules/track.smk"
 include: "workflow/rules/reproduce.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/preflight.smk"
+include: "workflow/rules/cluster.smk"
+
+
+# What reads a few tables or figures and takes a second or two: on a cluster, run beside Snakemake itself rather than
+# queue, where each job costs 6 to 8 s before it does anything.
+localrules:
+    resolve_variant,
+    apply_policy,
+    gate_audit,
+    propose_trials,
+    promote_trial,
+    select_recipe,
+    select_champion,
+    twin_run,
+    find_spikes,
+    compare_schedules,
+    find_bottleneck,
+    track_runs,
+    describe_environment,
+    check_submission,
+    write_journal,
+    build_report,
 
 
 report: "workflow/report/workflow.rst"

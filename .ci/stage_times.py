@@ -30,7 +30,7 @@ STAGE = {
     "select_champion": "tune",
     "choose_threshold": "tune",
     "measure_throughput": "benchmark",
-    "collect_throughput": "benchmark",
+    "find_bottleneck": "benchmark",
 }
 
 

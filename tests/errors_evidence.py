@@ -4,6 +4,8 @@ from typing import Any
 
 from results_evidence import estimate
 
+from pcam.gaps import NO_SLIDES
+
 
 def discovered_slice(words: str, confirmed: bool) -> dict[str, Any]:
     def figures(share: float) -> dict[str, Any]:
@@ -12,7 +14,7 @@ def discovered_slice(words: str, confirmed: bool) -> dict[str, Any]:
     return {
         "words": words,
         "confirmed": confirmed,
-        "confirm": {**figures(0.523), "p_corrected": 0.0119, "note": "too few slides (8)"},
+        "confirm": {**figures(0.523), "p_corrected": 0.0119, "groups": 9, "note": NO_SLIDES},
         "test": figures(0.486),
         "global_roc_auc": {"valid": {"all": 0.9512, "without": 0.9587, "change": 0.0075}},
     }
@@ -47,10 +49,13 @@ def errors_results() -> dict[str, Any]:
                 {
                     "slice": "haematoxylin", "value": "up to 0.19", "n": 31, "positives": 11, "metric": "sensitivity",
                     "estimate": 0.357, "low": 0.21, "high": 0.51, "gap": -0.431, "gap_low": -0.61, "gap_high": -0.19,
-                    "p_corrected": 0.0017, "note": "too few slides (7 of 11)",
+                    "p_corrected": 0.0017, "note": NO_SLIDES,
                 }
             ],
             "tested": 109,
+            "gaps": 131,
+            "group": "leak group",
+            "least_groups": 14,
             "level": 0.05,
             "n": 41,
             "patches_without_slide": 0,
@@ -60,6 +65,8 @@ def errors_results() -> dict[str, Any]:
             "confirmed": [discovered_slice("nuclear density below 2288", True)],
             "candidates": [discovered_slice("nuclear density below 2288", True), discovered_slice("blurred", False)],
             "searched": [2115, 2098],
+            "group": "leak group",
+            "least_groups": 8,
             "level": 0.05,
         },
         "silent": {
@@ -94,7 +101,7 @@ def errors_results() -> dict[str, Any]:
                 "slices": [
                     {
                         "slice": "slide", "value": "tumor_003", "gap": 0.116, "low": 0.05, "high": 0.19,
-                        "claimed": True,
+                        "claimed": True, "note": None,
                     }
                 ],
             },
@@ -124,7 +131,8 @@ SHOWN = [
     ("errors", "patterns", "missed", "contrasts", 0, "p_corrected"),
     ("slices", 1, 5), ("slices", 1, 2), ("slices", 1, 8), ("slices", 1, 12), ("slices_summary", "tested"),
     ("slices_summary", "claims", 0, "estimate"), ("slices_summary", "claims", 0, "gap_low"),
-    ("slices_summary", "claims", 0, "p_corrected"), ("slices_summary", "patches_without_hospital"),
+    ("slices_summary", "claims", 0, "p_corrected"), ("slices_summary", "least_groups"), ("slices_summary", "gaps"),
+    ("discovered", "least_groups"), ("slices_summary", "patches_without_hospital"),
     ("discovered", "searched", 0), ("discovered", "confirmed", 0, "confirm", "error_rate", "value"),
     ("discovered", "confirmed", 0, "test", "rest_error_rate", "high"),
     ("discovered", "confirmed", 0, "confirm", "p_corrected"),

@@ -17,13 +17,13 @@ from plot_discovered import plot_discovered
 from scipy.special import expit, logit
 from scipy.stats import binom
 
-from pcam import excess
+from pcam import excess, weak_slices
 from pcam.attributes import ATTRIBUTES, measure_attributes
 from pcam.batches import LabelledPatches
 from pcam.checkpoint import probabilities_of
 from pcam.determinism import fix_device
-from pcam.discovery import discover, distinct, halves_of
-from pcam.excess import LOSS_CAP, capped_losses, deviations, exceeded_by_group, exceeded_by_patch
+from pcam.discovery import discover, distinct, halves_of, judge, least_groups
+from pcam.excess import LOSS_CAP, capped_losses, deviations, exceeded_by_patch
 from pcam.files import InputError
 from pcam.intervals import Groups
 from pcam.metrics import roc_auc
@@ -33,7 +33,7 @@ from pcam.settings import DiscoverySettings, EvaluationSettings, SampleSettings,
 from pcam.synthetic import WEAK_SLICE, SampleSplit, synthesize
 from pcam.thresholds import fit_temperature
 from pcam.training import predict, train
-from pcam.weak_slices import Part, Slice, Tail, describe, free_of_answer
+from pcam.weak_slices import Cluster, Part, Slice, Tail, describe, free_of_answer, looks
 
 CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
 RULES = from_mapping(DiscoverySettings, CONFIG["discovery"])
@@ -67,8 +67,8 @@ def halves(part: Part, rules: DiscoverySettings = RULES) -> tuple[Part, Part]:
 def confirmed(part: Part, rules: DiscoverySettings = RULES) -> list[Slice]:
     """What is reported of a split."""
     both = halves(free_of_answer(part)[0], rules)
-    found, _ = discover(both, rules, EVALUATION.least_groups)
-    return [one.slice for one in distinct(both, found, rules, EVALUATION.least_groups)]
+    found, _ = discover(both, rules)
+    return [one.slice for one in distinct(both, found, rules)]
 
 
 def weaken(part: Part, inside: np.ndarray) -> Part:
@@ -113,11 +113,6 @@ def test_the_chance_by_patch_is_that_of_counting():
     assert p == pytest.approx([0.2, 0.2, 1.0], abs=0.02)
 
 
-def test_the_chance_by_group_is_that_of_signs():
-    p = exceeded_by_group(np.array([1.0, 1.0, 1.0, 0.0]), np.random.default_rng(0))
-    assert p == pytest.approx(1 / 8, abs=0.02)
-
-
 @pytest.mark.parametrize("side", ["low", "high"])
 def test_a_weak_tail_is_found_at_the_top_and_once(side):
     part = draw_part(np.random.default_rng(5), 1000)
@@ -155,16 +150,79 @@ def test_two_weak_slices_are_both_told():
 
 def test_where_nothing_is_weak_a_slice_is_told_at_most_at_the_level(monkeypatch):
     monkeypatch.setattr(excess, "DRAWS", 999)
-    parts = [draw_part(np.random.default_rng([seed, 1]), 240) for seed in range(150)]
+    parts = [draw_part(np.random.default_rng([seed, 1]), 240) for seed in range(80)]
     assert share_reported(parts) <= bound(len(parts))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("groups,effect", [(None, 0.0), (200, 1.0)])
-def test_the_level_holds_with_many_patches_and_where_patches_belong_together(groups, effect, monkeypatch):
+@pytest.mark.parametrize(("n", "groups", "effect"), [(1000, None, 0.0), (400, 12, 1.0), (600, 22, 1.0), (900, 58, 1.0)])
+def test_the_level_holds_with_many_patches_and_where_slides_differ_few_or_many(n, groups, effect, monkeypatch):
     monkeypatch.setattr(excess, "DRAWS", 999)
-    parts = [draw_part(np.random.default_rng([seed, 2]), 1000, groups, group_effect=effect) for seed in range(200)]
+    parts = [draw_part(np.random.default_rng([seed, 2]), n, groups, group_effect=effect) for seed in range(60)]
     assert share_reported(parts) <= bound(len(parts))
+
+
+def test_where_slides_differ_a_slice_of_whole_slides_is_told_at_most_at_the_level(monkeypatch):
+    """Tails that are slides, each as hard as it is: by patch half of such data sets claim one."""
+    monkeypatch.setattr(excess, "DRAWS", 499)
+    by_patch, by_slide, repeats = 0, 0, 60
+    for seed in range(repeats):
+        part = draw_part(np.random.default_rng([seed, 3]), 600, 40, group_effect=1.5)
+        part.attributes[:, 3] = np.random.default_rng(seed).normal(size=40)[part.groups.ids]
+        found = Slice((Tail(ATTRIBUTES[3], "high", float(np.quantile(part.attributes[:, 3], 0.7))),))
+        alone = replace(part, groups=Groups(np.arange(600), "slide"))
+        by_slide += int(judge(part, [found], 0)[2][0] <= RULES.level)
+        by_patch += int(judge(alone, [found], 0)[2][0] <= RULES.level)
+    assert by_slide / repeats <= bound(repeats) < by_patch / repeats
+
+
+def test_a_weak_slice_that_spans_enough_slides_is_found_and_one_of_few_slides_is_not():
+    part = draw_part(np.random.default_rng(5), 1200, 60, group_effect=0.5)
+    part.attributes[:, 3] = np.random.default_rng(0).normal(size=1200)
+    planted = part.attributes[:, 3] < np.quantile(part.attributes[:, 3], 0.06)
+    found = confirmed(weaken(part, planted))
+    assert ATTRIBUTES[3] in [tail.attribute for tail in found[0].parts if isinstance(tail, Tail)]
+    few = part.groups.ids < 6
+    both = halves(free_of_answer(weaken(part, few))[0])
+    candidates, _ = discover(both, RULES)
+    assert all(one.groups >= least_groups(RULES) == 8 for one in candidates)
+    assert not [one for one in distinct(both, candidates, RULES) if (part.members(one.slice) & ~few).sum() < 20
+                if isinstance(one.slice.parts[0], Tail)]  # fmt: skip
+
+
+def test_a_cluster_is_told_by_what_it_looks_like():
+    part = draw_part(np.random.default_rng(5), 800)
+    pale = np.arange(800) % 20 == 0
+    part.embedding[pale] += 6
+    part.attributes[pale, ATTRIBUTES.index("haematoxylin")] -= 9
+    told = run_looks(part, pale)
+    assert told["words"].startswith("embedding cluster 1 of 2: weaker in haematoxylin (haematoxylin −9")
+    first, second = told["looks"]
+    values = part.attributes[:, ATTRIBUTES.index("haematoxylin")].astype(float)
+    assert (first["inside"], first["rest"]) == pytest.approx((values[pale].mean(), values[~pale].mean()))
+    assert first["difference_sd"] < -5 < abs(second["difference_sd"]) < 1
+
+
+def run_looks(part: Part, inside: np.ndarray) -> dict[str, Any]:
+    centres = np.stack([part.embedding[inside].mean(axis=0), part.embedding[~inside].mean(axis=0)])
+    found = Slice((Cluster(0, centres),))
+    assert np.array_equal(part.members(found), inside)
+    return found.as_document(looks(part, found))
+
+
+def test_the_embedding_is_the_same_in_chunks_says_nothing_of_the_answer_and_is_cut(monkeypatch):
+    rng = np.random.default_rng(9)
+    part = draw_part(rng, 700)
+    logits = logit(part.probabilities)
+    wide = rng.normal(size=(700, 50)) + np.outer(logits, rng.normal(size=50)) + np.outer(np.abs(logits), np.ones(50))
+    part = replace(part, embedding=wide.astype(np.float32))
+    (whole,) = free_of_answer(part)
+    assert whole.embedding.shape == (700, weak_slices.COMPONENTS) and whole.embedding.dtype == np.float32
+    for told in (logits, np.abs(logits)):
+        assert np.abs(np.corrcoef(np.column_stack([told, whole.embedding]).T)[0, 1:]).max() < 1e-3
+    monkeypatch.setattr(weak_slices, "CHUNK", 99)
+    (chunked,) = free_of_answer(part)
+    assert np.abs(chunked.embedding) == pytest.approx(np.abs(whole.embedding), abs=1e-2)
 
 
 def test_patches_that_the_model_is_unsure_of_are_no_slice_once_its_answer_is_taken_out():
@@ -177,7 +235,7 @@ def test_patches_that_the_model_is_unsure_of_are_no_slice_once_its_answer_is_tak
         embedding=np.stack([logits, np.abs(logits), rng.normal(size=1200)], axis=1).astype(np.float32),
     )
     rules = replace(RULES, clusters=6)
-    raw = discover(halves(part, rules), rules, EVALUATION.least_groups)[0]
+    raw = discover(halves(part, rules), rules)[0]
     assert any(one.confirmed and one.slice.as_document()["kind"] == "embedding cluster" for one in raw)
     assert confirmed(part, rules) == []
 
@@ -188,11 +246,10 @@ def test_what_is_undefined_says_why():
     told = describe(part, Slice((Tail(ATTRIBUTES[4], "low", 0.0),)), 0.5, EVALUATION)
     assert told["positives"] == 0 and told["missed"] == 0
     assert told["roc_auc"]["value"] is None and told["roc_auc"]["note"] == "one class only"
-    assert told["roc_auc_gap"]["value"] is None and "fewer than two" in told["roc_auc_gap"]["note"]
     assert 0 <= told["error_rate"]["low"] <= told["error_rate"]["value"] <= told["error_rate"]["high"]
     empty = describe(part, Slice((Tail(ATTRIBUTES[4], "low", -1e6),)), 0.5, EVALUATION)
     assert empty["n"] == 0
-    assert [empty[name] for name in ("mean_loss", "excess_loss")] == [None, None]
+    assert empty["excess_loss"] is None
     assert empty["error_rate"]["value"] is None and empty["error_rate"]["note"]
 
 
@@ -235,7 +292,7 @@ def test_from_files_to_files(tmp_path):
     told = run(tmp_path, valid, test)
     worst = told["confirmed"][0]
     assert ATTRIBUTES[3] in [one["attribute"] for one in worst["conditions"]]
-    assert worst["confirm"]["p_corrected"] < RULES.level / 2
+    assert worst["confirm"]["p_corrected"] <= RULES.level / 2
     assert worst["search"]["n"] + worst["confirm"]["n"] == worst["valid"]["n"]
     assert worst["test"]["error_rate"]["value"] > worst["test"]["rest_error_rate"]["value"]
     assert worst["test"]["p"] < 0.01
@@ -282,7 +339,7 @@ def test_mistakes_are_one_line(tmp_path):
     (tmp_path / "other.csv").write_text("row,label,slide,group\n7,0,,\n")
     np.save(tmp_path / "short.npy", part.embedding[:50])
     for name, change, words in (
-        ("rows", "other.csv", "other rows than"),
+        ("rows", "other.csv", "its rows are not those of"),
         ("embedding", "short.npy", r"holds float32 \(50, 6\), not float32 \(100, D\)"),
         ("embedding", "absent.npy", "no such file"),
         ("embedding", "other.csv", "not a file of activations"),
@@ -311,16 +368,16 @@ def holds(found: Slice, part: Part, weak: np.ndarray, share: float) -> None:
 
 
 def test_the_planted_slice_of_the_sample_is_found_at_the_top_under_any_model_that_misses_it():
-    asked = {**CONFIG["data"]["sample"], "train_patches": 40, "train_slides": 2, "duplicate_pairs": 0,
-             "cross_split_pairs": 0, "valid_patches": 700, "test_patches": 48}  # fmt: skip
+    asked = {**CONFIG["data"]["sample"], "train_patches": 60, "train_slides": 2, "duplicate_pairs": 0,
+             "cross_split_pairs": 0, "valid_patches": 700, "test_patches": 96, "valid_slides": 10, "test_slides": 2}  # fmt: skip
     split = synthesize(from_mapping(SampleSettings, asked))["valid"]
     rng = np.random.default_rng(4)
     margin = rng.normal(2.5, 1.7, len(split.y))
     part, weak = part_of(split, expit(np.where(split.y == 1, margin, -margin)), rng.normal(size=(700, 8)))
     part = weaken(part, weak)
     both = halves(part)
-    found, _ = discover(both, RULES, EVALUATION.least_groups)
-    holds(distinct(both, found, RULES, EVALUATION.least_groups)[0].slice, part, weak, 0.75)
+    found, _ = discover(both, RULES)
+    holds(distinct(both, found, RULES)[0].slice, part, weak, 0.7)
 
 
 @pytest.mark.slow
@@ -358,5 +415,5 @@ def test_a_model_trained_on_the_default_sample_hides_its_weak_slice_and_discover
 def test_patches_of_one_slide_cannot_be_halved_and_nothing_is_searched():
     part = replace(draw_part(np.random.default_rng(4), 300), groups=Groups(np.zeros(300, int), "slide"))
     both = halves(part)
-    assert discover(both, RULES, EVALUATION.least_groups) == ([], [0, 0])
-    assert distinct(both, [], RULES, EVALUATION.least_groups) == []
+    assert discover(both, RULES) == ([], [0, 0])
+    assert distinct(both, [], RULES) == []

@@ -202,7 +202,7 @@ def test_predictions_of_other_patches_are_refused(tmp_path: Path, folder: Path) 
         (tmp_path / path.name).write_bytes(path.read_bytes())
     table = read_csv(tmp_path / "predict.csv")[:-1]
     write_csv(tmp_path / "predict.csv", list(table[0]), [list(line.values()) for line in table])
-    with pytest.raises(InputError, match="89 predictions for 90 patches"):
+    with pytest.raises(InputError, match="its rows are not those of"):
         measure(tmp_path)
 
 

@@ -109,9 +109,9 @@ def test_the_interval_of_a_contrast_holds_what_is_planted(skewed: bool, shift: f
     rng, held, draws, wrong = np.random.default_rng(1), 0, 400, np.arange(300) < 150
     for _ in range(draws):
         values = rng.exponential(size=300) if skewed else rng.normal(size=300)
-        found = contrast(values + shift * wrong, wrong, ~wrong, None, None, 0.95)
+        found = contrast(values + shift * wrong, wrong, ~wrong, None, RULES)
         assert found is not None
-        held += found[1] <= shift <= found[2]
+        held += found.low <= shift <= found.high
     assert held / draws >= least - 2.33 * np.sqrt(least * (1 - least) / draws)
 
 

@@ -62,6 +62,8 @@ def run(project: Path, command: str) -> subprocess.CompletedProcess[str]:
         command = command.replace("run=ID", f"run={next(run['run_id'] for run in runs if run['kind'] == 'train')}")
     if "profiles/slurm" in command:
         command = command.replace("path/to/the/files", str(project / "files")) + " --dry-run"
+        # The head job without a queue; tests/test_slurm.py submits it.
+        command = command.replace("sbatch profiles", f"SLURM_SUBMIT_DIR={project} bash profiles")
     environment = {**os.environ, "NO_COLOR": "1", "TERM": "dumb"}
     if command == "make ui":
         return serve(project, f"make ui PORT={free_port()}", environment)

@@ -75,6 +75,7 @@ def test_the_whole_run_makes_every_contract_and_a_second_one_has_nothing_to_do(f
         "search/rung-1/trial-0/weights.json", "search/recipe.json", "train/tuned/seed-0/weights.pt",
         "champion/evaluation.json", "champion/prior_shift.json", "deployment/deployment.json", "champion/weights.pt",
         "champion/weights.json", "slices/slices.csv", "benchmark/throughput.csv", "journal.md", "report.html",
+        "benchmark/bottleneck.json",
         "checklist.json", "tracking/runs.json", "reproducibility/twin.json", "reproducibility/fingerprint.json",
         "reproducibility/determinism.csv",
     ):  # fmt: skip
@@ -90,7 +91,9 @@ def test_the_whole_run_makes_every_contract_and_a_second_one_has_nothing_to_do(f
         "predict/mlp/seed-0/valid.csv": "row,label,logit,probability",
         "slices/slices.csv": "slice,value,n,positives,metric,estimate,low,high,gap,gap_low,gap_high,p,p_corrected,"
         "status",
-        "benchmark/throughput.csv": "partition,node,device,mode,batch_size,precision,images_per_s,job_id",
+        "benchmark/throughput.csv": "partition,node,device,mode,batch_size,precision,images_per_s,job_id,model,low,"
+        "high,memory_bytes,note",
+        "benchmark/parts.csv": "partition,model,precision,batch_size,part,loop_s,loop_low_s,loop_high_s,share,apart_s",
     }
     for name, header in headers.items():
         assert (results / name).read_text().splitlines()[0] == header, name
@@ -255,7 +258,7 @@ def test_real_tissue_runs_through_and_is_learnt(tmp_path: Path) -> None:
         folder,
         seeds=[0],
         search={"rounds": 1, "trials": 2, "rungs": [{"epochs": 2}, {"epochs": 4, "trials": 1}]},
-        benchmark={"images": 32},
+        benchmark={"images": 32, "seconds": 0.5, "batch_sizes": [1, 8]},
         train={"epochs": 20},  # few patches need more of them
         audit={"score": {"rates": [0.02], "repeats": 1}, "labels": {"rates": [0.1], "plantings": 2}},
         evaluation={"coverage_draws": 100},

@@ -310,8 +310,12 @@ def test_the_document_is_complete_and_drawn_with_its_findings_also_without_an_er
     document, again = documents
     assert again == document
     assert document["n"] == 240 and document["selective"]["errors"] == int(told["test"].wrong.sum())
-    # Thirty slices by attribute, two hospitals, and all; slides hold twelve patches each.
-    assert document["calibration"]["tested"] == 33
+    # Thirty slices by attribute, two hospitals, and all; one hospital has too few slides of twelve patches each.
+    rows = document["calibration"]["slices"]
+    assert (document["calibration"]["tested"], len(rows)) == (32, 33)
+    (untested,) = [row for row in rows if row["p"] is None]
+    assert untested["slice"] == "hospital" and untested["note"].startswith("too few slides (")
+    assert not untested["claimed"] and untested["p_corrected"] is None
     plot_silent_failure(out, png, caption, label="A TEST")
     said = Path(caption).read_text()
     if flawless:

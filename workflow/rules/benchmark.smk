@@ -4,7 +4,7 @@ PARTITIONS = list(settings.benchmark.partitions)
 
 
 rule measure_throughput:
-    """Images per second of inference, loading and the whole training step on one partition, per batch size."""
+    """Images per second of models, precisions and batch sizes on one partition, and each part of a training step."""
     input:
         weights="results/champion/weights.pt",
         sidecar="results/champion/weights.json",
@@ -30,43 +30,50 @@ rule measure_throughput:
         ),
     params:
         code=code_digest("measure_throughput"),
+        models={
+            name: {**asdict(settings.train), **difference}
+            for name, difference in settings.benchmark.models.items()
+        },
+        precisions=list(settings.benchmark.precisions),
         batch_sizes=list(settings.benchmark.batch_sizes),
         repeats=settings.benchmark.repeats,
         images=settings.benchmark.images,
+        seconds=settings.benchmark.seconds,
         threads=settings.train.threads,
     script:
         "../scripts/measure_throughput.py"
 
 
-rule collect_throughput:
-    """One table of all partitions, and for each what share of a training step goes into loading."""
+rule find_bottleneck:
+    """One table of all partitions, what each part of a training step takes, and which of them holds it up."""
     input:
-        tables=[
-            f"results/benchmark/partition-{partition}.csv" for partition in PARTITIONS
-        ],
-        points=[
-            f"results/benchmark/partition-{partition}.json" for partition in PARTITIONS
-        ],
+        [f"results/benchmark/partition-{partition}.json" for partition in PARTITIONS],
     output:
         throughput=report(
             "results/benchmark/throughput.csv",
             category="Benchmark",
-            caption="../report/collect_throughput.rst",
+            caption="../report/find_bottleneck.rst",
             labels={"result": "throughput"},
+        ),
+        parts=report(
+            "results/benchmark/parts.csv",
+            category="Benchmark",
+            caption="../report/find_bottleneck.rst",
+            labels={"result": "parts of a step"},
         ),
         bottleneck=report(
             "results/benchmark/bottleneck.json",
             category="Benchmark",
-            caption="../report/collect_throughput.rst",
+            caption="../report/find_bottleneck.rst",
             labels={"result": "bottleneck"},
         ),
     log:
-        "results/logs/collect_throughput.log",
+        "results/logs/find_bottleneck.log",
     benchmark:
-        "results/benchmarks/collect_throughput.tsv"
+        "results/benchmarks/find_bottleneck.tsv"
     conda:
         "../../environment.yml"
     params:
-        code=code_digest("collect_throughput"),
+        code=code_digest("find_bottleneck"),
     script:
-        "../scripts/collect_throughput.py"
+        "../scripts/find_bottleneck.py"

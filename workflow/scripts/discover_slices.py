@@ -11,19 +11,18 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from pcam.discovery import Candidate, discover, distinct, halves_of, judge
-from pcam.excess import LOSS_CAP
+from pcam.discovery import Candidate, discover, distinct, halves_of, judge, least_groups
 from pcam.files import InputError, read_json, write_json
 from pcam.settings import DiscoverySettings, EvaluationSettings, from_mapping
 from pcam.stage import run_stage, say
-from pcam.weak_slices import Part, Slice, describe, examples, free_of_answer, hidden, read_part
+from pcam.weak_slices import Part, Slice, describe, examples, free_of_answer, hidden, looks, read_part
 
 
-def look_again(test: Part, found: Slice, rules: DiscoverySettings, evaluation: EvaluationSettings) -> dict[str, Any]:
+def look_again(test: Part, found: Slice, rules: DiscoverySettings) -> dict[str, Any]:
     """The same test on test, which decides nothing: null where it holds too few patches of the slice."""
     if test.members(found).sum() < rules.minimum_n:
         return {"z": None, "p": None, "note": f"too few (n < {rules.minimum_n})"}
-    _, z, p, note = judge(test, [found], evaluation.least_groups, rules.seed)
+    _, z, p, note = judge(test, [found], rules.seed)
     return {"z": float(z[0]), "p": float(p[0]), "note": note}
 
 
@@ -43,19 +42,25 @@ def discover_slices(
     valid, test = free_of_answer(*(read_part(paths[split]) for split in ("valid", "test")))
     first, second = halves_of(valid.groups, rules.seed)
     halves = valid.at(first), valid.at(second)
-    candidates, looked_at = discover(halves, rules, evaluation.least_groups)
-    confirmed = distinct(halves, candidates, rules, evaluation.least_groups)
+    candidates, looked_at = discover(halves, rules)
+    confirmed = distinct(halves, candidates, rules)
 
     def told(found: Candidate) -> dict[str, Any]:
         one, other = halves[found.searched], halves[1 - found.searched]
         parts = {"search": one, "confirm": other, "valid": valid, "test": test}
         document = {name: describe(part, found.slice, threshold, evaluation) for name, part in parts.items()}
         document["search"]["z"] = found.search_z
-        document["confirm"] |= {"z": found.z, "p": found.p, "p_corrected": found.p_corrected, "note": found.note}
+        document["confirm"] |= {
+            "z": found.z,
+            "p": found.p,
+            "p_corrected": found.p_corrected,
+            "groups": found.groups,
+            "note": found.note,
+        }
         inside = {"valid": valid.members(found.slice), "test": test.members(found.slice)}
-        document["test"] |= look_again(test, found.slice, rules, evaluation)
+        document["test"] |= look_again(test, found.slice, rules)
         return {
-            **found.slice.as_document(),
+            **found.slice.as_document(looks(valid, found.slice)),
             "confirmed": found.confirmed,
             **document,
             "global_roc_auc": {"valid": hidden(valid, inside["valid"]), "test": hidden(test, inside["test"])},
@@ -75,7 +80,7 @@ def discover_slices(
                 for half in halves
             ],
             "group": valid.groups.noun,
-            "loss_cap": LOSS_CAP,
+            "least_groups": least_groups(rules),
             "level": rules.level,
             "minimum_n": rules.minimum_n,
             "threshold": threshold,

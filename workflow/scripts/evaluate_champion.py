@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from pcam.checkpoint import probabilities_of
-from pcam.files import InputError, read_csv, read_json, write_json
+from pcam.files import InputError, read_json, write_json
 from pcam.intervals import Groups, estimate_metrics, estimate_proportion, read_groups
 from pcam.metrics import f_beta
-from pcam.predictions import Predictions, read_logits, read_predictions
+from pcam.predictions import Predictions, read_logits, read_with_table
 from pcam.settings import EvaluationSettings, from_mapping
 from pcam.stage import run_stage
 
@@ -23,10 +23,7 @@ CALIBRATION = ("ece", "brier", "log_loss")
 
 def read_split(predictions_path: str, rows_path: str) -> tuple[Predictions, Groups]:
     """Predictions and groups of a split. Raises: InputError when they are of different rows."""
-    predictions = read_predictions(predictions_path)
-    if [line["row"] for line in read_csv(rows_path, ("row",))] != [str(row) for row in predictions.rows]:
-        raise InputError(f"{predictions_path}: other rows than {rows_path}; predict the split again")
-    return predictions, read_groups(rows_path)
+    return read_with_table(predictions_path, rows_path)[0], read_groups(rows_path)
 
 
 def confusion(labels: np.ndarray, called: np.ndarray) -> dict[str, int]:

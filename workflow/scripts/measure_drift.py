@@ -17,7 +17,7 @@ from pcam.drift import PRIORS, SETS, SIZES, on_other_prior, on_sound_sets, on_un
 from pcam.files import InputError, write_json
 from pcam.guard import read_guard, watched_values
 from pcam.intervals import Groups, read_groups
-from pcam.predictions import read_predictions
+from pcam.predictions import read_with_table
 from pcam.stage import run_stage
 from pcam.store import open_store
 
@@ -37,14 +37,12 @@ def read_split(
 ) -> tuple[np.ndarray, np.ndarray, Groups, np.ndarray]:
     """Of PATCHES patches at most: statistics (N,P), labels (N,), groups, and their places in the split.
 
-    Raises: InputError when store, table and predictions differ in length.
+    Raises: InputError when predictions and table are of other rows, or the store of another number of patches.
     """
-    store, groups, predictions = open_store(store_path), read_groups(rows_path), read_predictions(predictions_path)
-    if not len(store) == len(groups.ids) == len(predictions.rows):
-        raise InputError(
-            f"{predictions_path}: {len(predictions.rows)} predictions for {len(store)} patches of {store_path} and "
-            f"{len(groups.ids)} rows of {rows_path}; rebuild them"
-        )
+    store, groups = open_store(store_path), read_groups(rows_path)
+    predictions, table = read_with_table(predictions_path, rows_path)
+    if len(store) != len(table):
+        raise InputError(f"{store_path}: {len(store)} patches for {len(table)} rows of {rows_path}; rebuild them")
     chosen = np.sort(np.random.default_rng(seed).permutation(len(store))[:PATCHES])
     values = watched_values(store[chosen], predictions.probabilities[chosen])
     return values, predictions.labels[chosen], Groups(groups.ids[chosen], groups.noun), chosen

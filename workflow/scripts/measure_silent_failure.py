@@ -53,6 +53,7 @@ def measure_silent_failure(
     slicings = {split: {**found, **crossed(found)} for split, found in named.items()}
     failing = fail_unseen(slicings["test"], test, slices.minimum_n)
     calibrated = calibration_by_slice(named["test"], test, rules, slices.minimum_n, slices.level)
+    tested = sum(row["p"] is not None for row in calibrated)
     document = {
         "n": len(test.labels),
         "positives": int(test.tumour.sum()),
@@ -72,13 +73,13 @@ def measure_silent_failure(
             "reason": None if failing else "no slice of enough patches of both classes could lose a tumour unseen",
         },
         "confidence": confidence(test, rules),
-        "calibration": {"tested": len(calibrated), "slices": calibrated},
+        "calibration": {"tested": tested, "slices": calibrated},
         "selective": selective(answers, rules),
     }
     for metric, mix in document["mix"]["metrics"].items():
         moved = mix["reason"] or f"{mix['now']:.3f} to {mix['mixed']:.3f} by {mix['slicing']}"
         print(f"{metric} under another mix: {moved}")
-    print(f"calibration: {sum(row['claimed'] for row in calibrated)} of {len(calibrated)} slices claimed")
+    print(f"calibration: {sum(row['claimed'] for row in calibrated)} of {tested} slices claimed")
     write_json(out_path, {**document, "provenance": provenance})
 
 

@@ -5,6 +5,7 @@ Writes: results/assets/discovered.png and its caption.
 """
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ from pcam.store import open_store
 SHOWN = 4  # slices at most
 COLUMNS = 6  # of patches
 PARTS = {"search": "half that found it", "confirm": "half that judged it", "test": "test"}
-ROW_IN, WIDTH_IN = 1.75, 12.6
+ROW_IN, WIDTH_IN = 1.9, 12.6
+TITLE_CHARACTERS = 62  # of a line
 
 Document = Mapping[str, Any]
 
@@ -44,7 +46,8 @@ def draw_rates(axes: Axes, found: Document) -> None:
     axes.grid(axis="y", color=FAINT, linewidth=0.4)
     told = "confirmed" if found["confirmed"] else "not confirmed"
     p = found["confirm"]["p_corrected"]
-    axes.set_title(f"{found['words']}: {told} (corrected p {p:.2g})", fontsize=10)
+    title = f"{found['words']}: {told} (corrected p {p:.2g})".replace("embedding cluster", "cluster")
+    axes.set_title(fill(title, TITLE_CHARACTERS), fontsize=9)
 
 
 def sentences(found: Document, shown: Sequence[Document]) -> list[str]:
@@ -53,7 +56,7 @@ def sentences(found: Document, shown: Sequence[Document]) -> list[str]:
     asked = (
         f"{looked:,} slices of one or two attributes or of the champion's embedding were searched, each on one half of "
         f"valid ({halves[0]:,} and {halves[1]:,} patches, by {found['group']}), and {len(found['candidates'])} "
-        "candidates judged on the other half."
+        f"candidates judged on the other half, by whole {found['group']}s where they are known."
     )
     if found["confirmed"]:
         worst = found["confirmed"][0]
@@ -68,7 +71,7 @@ def sentences(found: Document, shown: Sequence[Document]) -> list[str]:
             )
         again = test["note"]
         if test["p"] is not None:
-            again = f"there it {'shows again' if test['p'] < found['level'] else 'does not show'}, p {test['p']:.2g}"
+            again = f"there it {'shows again' if test['p'] <= found['level'] else 'does not show'}, p {test['p']:.2g}"
         lines.append(f"The worst is {there} A third look, which decides nothing: {again}.")
         if whole["change"] is not None:
             lines.append(f"Without it the ROC-AUC on valid would be {whole['without']:.3f}, not {whole['all']:.3f}.")

@@ -35,11 +35,13 @@ def draw_contrasts(axes: Axes, pattern: Mapping[str, Any], title: str) -> None:
         colour = RED if row["claimed"] else BLUE
         if abs(row["difference"]) > REACH:
             side = "right" if row["difference"] > 0 else "left"
-            text = f"{row['difference']:+.1f} ({row['low']:+.1f} to {row['high']:+.1f})".replace("-", "−")
+            ends = "no interval" if row["low"] is None else f"{row['low']:+.1f} to {row['high']:+.1f}"
+            text = f"{row['difference']:+.1f} ({ends})".replace("-", "−")
             axes.text(np.sign(row["difference"]) * REACH, y, text, color=colour, fontsize=8, va="center", ha=side,
                       backgroundcolor="white")  # fmt: skip
             continue
-        axes.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=2.2 if row["claimed"] else 1.4)
+        if row["low"] is not None:
+            axes.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=2.2 if row["claimed"] else 1.4)
         face = colour if row["claimed"] else "white"
         axes.plot([row["difference"]], [y], "o", color=colour, markerfacecolor=face, markersize=6)
     axes.set_yticks(range(len(rows)), [row["attribute"].replace("_", " ") for row in rows])

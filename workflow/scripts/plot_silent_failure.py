@@ -67,15 +67,17 @@ def draw_confidence(axes: Axes, confidence: Mapping[str, Any]) -> None:
 def draw_calibration(axes: Axes, calibration: Mapping[str, Any]) -> None:
     """The slices furthest off, claimed ones in orange and filled."""
     axes.set_title("Calibration by slice")
-    rows = sorted(calibration["slices"], key=lambda row: (not row["claimed"], row["p"], -abs(row["gap"])))[:SHOWN]
+    tested = [row for row in calibration["slices"] if row["p"] is not None]
+    rows = sorted(tested, key=lambda row: (not row["claimed"], row["p"], -abs(row["gap"])))[:SHOWN]
     if not rows:
-        undefined_note(axes, "no slice holds enough patches")
+        undefined_note(axes, "no slice holds enough patches and slides")
         axes.set(xticks=[], yticks=[])
         return
     axes.axvline(0, color=INK, linewidth=0.8, linestyle=":")
     for y, row in enumerate(rows):
         colour, face = (RED, RED) if row["claimed"] else (BLUE, "white")
-        axes.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=1.6)
+        if row["low"] is not None:
+            axes.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=1.6)
         axes.plot([row["gap"]], [y], "o", color=colour, markerfacecolor=face)
     axes.set_yticks(range(len(rows)), [f"{slice_name(row)} (n {row['n']:,})" for row in rows], fontsize=7.5)
     axes.set_ylim(len(rows) - 0.4, -0.6)

@@ -48,7 +48,7 @@ def largest(lines: Sequence[Line]) -> list[Line]:
 
 
 def draw_column(axes: Axes, lines: Mapping[float, Mapping[str, Slice]], metric: str, level: float) -> None:
-    """Dot and interval per slice; hollow and grey: too few patches; red star: a gap that chance does not explain."""
+    """Dot and interval per slice; hollow and grey: too few patches or slides; red star: a gap beyond chance."""
     for y, by_metric in lines.items():
         row = by_metric[metric]
         if row["estimate"] == "":
@@ -56,7 +56,7 @@ def draw_column(axes: Axes, lines: Mapping[float, Mapping[str, Slice]], metric: 
             axes.text(0.5, y, told, color=GREY, va="center", ha="center", fontsize=7,
                       transform=axes.get_yaxis_transform())  # fmt: skip
             continue
-        claimed = row["p_corrected"] != "" and float(row["p_corrected"]) < level
+        claimed = row["p_corrected"] != "" and float(row["p_corrected"]) <= level
         colour = RED if claimed else GREY if row["status"].startswith("too few") else BLUE
         if row["low"] and row["high"]:
             axes.plot([float(row["low"]), float(row["high"])], [y, y], color=colour, linewidth=1.3)
@@ -72,8 +72,10 @@ def findings(rows: Sequence[Slice], summary: Mapping[str, Any], left_out: int) -
     parts = [row for row in rows if row["slice"] != "all"]
     slices = len({(row["slice"], row["value"]) for row in parts})
     claims = summary["claims"]
+    units = f", by {summary['group']}" if summary["group"] != "patch" else ""
     sentences = [
-        f"{slices} slices of the test split, edges from valid; {summary['tested']} gaps to the rest tested together."
+        f"{slices} slices of the test split, edges from valid; {summary['tested']} gaps to the rest tested "
+        f"together{units}."
     ]
     for claim in claims[:1]:
         sentences.append(
@@ -83,11 +85,16 @@ def findings(rows: Sequence[Slice], summary: Mapping[str, Any], left_out: int) -
         )
     if len(claims) > 1:
         sentences.append(f"{len(claims)} gaps are claimed (red stars).")
-    if not claims:
+    if not summary["tested"]:
+        enough = f" and {summary['group']}s ({summary['least_groups']})" if summary["least_groups"] else ""
+        sentences.append(f"No gap was tested: none lies in enough patches{enough}.")
+    elif not claims:
         sentences.append(f"None is claimed at the corrected level {summary['level']:g}: the gaps seen may be chance.")
     few = sum(row["status"].startswith("too few") for row in parts)
     undefined = sum(row["status"].startswith("undefined") for row in parts)
-    sentences.append(f"{few} values rest on too few patches for a claim (grey, hollow), {undefined} are undefined.")
+    sentences.append(
+        f"{few} values rest on too few patches or slides for a claim (grey, hollow), {undefined} are undefined."
+    )
     if left_out:
         sentences.append(f"Of the slides the {NAMED} with most patches are shown, {left_out} are not.")
     return sentences

@@ -2,19 +2,19 @@
 
 Reads: the champion's predictions on test and its sidecar (threshold), the table of test, the attributes of valid (for
        the edges of the slices) and of test.
-Writes: slices.csv (a row per slice and metric, with interval, gap to the rest and status), slices.json (claims, widest
-        gaps, counts, edges).
+Writes: slices.csv (a row per slice and metric, with interval, gap to the rest and status), slices.json (claims,
+        counts, in how many slides a slice must lie to be tested, edges).
 """
 
 from collections.abc import Mapping
 
 from pcam.attributes import ATTRIBUTES, UNITS, open_attributes
 from pcam.facts import hospital_of
-from pcam.files import InputError, read_csv, read_json, write_csv, write_json
+from pcam.files import InputError, read_json, write_csv, write_json
 from pcam.intervals import read_groups
-from pcam.predictions import read_predictions
+from pcam.predictions import read_with_table
 from pcam.settings import EvaluationSettings, SliceSettings, from_mapping
-from pcam.slices import COLUMNS, Answers, claims, counted, quantile_edges, score_slices, slicings_of, widest_gaps
+from pcam.slices import COLUMNS, Answers, claims, counted, quantile_edges, score_slices, slicings_of
 from pcam.stage import run_stage
 
 
@@ -35,11 +35,8 @@ def slice_metrics(
 
     Raises: InputError when predictions, table and attributes are not of the same patches, or no threshold was chosen.
     """
-    table = read_csv(rows_path, ("row", "slide"))
+    predictions, table = read_with_table(predictions_path, rows_path, ("slide",))
     attributes, reference = open_attributes(attributes_path, len(table)), open_attributes(valid_attributes_path)
-    predictions = read_predictions(predictions_path)
-    if [int(line["row"]) for line in table] != predictions.rows.tolist():
-        raise InputError(f"{predictions_path}: its rows are not those of {rows_path}; predict again")
     threshold = read_json(sidecar_path)["threshold"]
     if threshold is None:
         raise InputError(f"{sidecar_path}: holds no threshold; choose it on valid first (rule choose_threshold)")
@@ -48,7 +45,7 @@ def slice_metrics(
     edges = {name: quantile_edges(reference[:, i], settings.quantiles) for i, name in enumerate(ATTRIBUTES)}
     slicings = slicings_of(attributes, edges, settings.ranges, slides)
     told = Answers(predictions.labels, predictions.probabilities, threshold, read_groups(rows_path))
-    rows = score_slices(slicings, told, settings, rules)
+    rows, least = score_slices(slicings, told, settings, rules)
     claimed = claims(rows, settings.level)
     for claim in claimed:
         print(f"claimed: {claim['slice']} {claim['value']}: {claim['metric']} {claim['gap']:+.3f} to the rest")
@@ -59,13 +56,14 @@ def slice_metrics(
             "claims": claimed,
             "tested": sum(row.p is not None for row in rows),
             "level": settings.level,
-            "widest_gaps": widest_gaps(rows),
+            "group": told.groups.noun if told.groups is not None and least is not None else "patch",
+            "least_groups": least,
+            "gaps": sum(row.gap is not None for row in rows),
             "slices": {name: len(members) for name, members in slicings.items()},
             "status": counted(row.status for row in rows),
             "notes": counted(row.note for row in rows),
             "edges": {name: found.tolist() for name, found in edges.items()},
             "units": UNITS,
-            "all_alike": [name for name, found in edges.items() if not len(found)],
             "patches_without_slide": slides.count(""),
             "patches_without_hospital": [hospital_of(slide) for slide in slides].count(""),
             "minimum_n": settings.minimum_n,

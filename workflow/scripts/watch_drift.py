@@ -13,7 +13,7 @@ from pcam.drift import LEAST_UNITS, fit, units_of
 from pcam.files import InputError, write_json
 from pcam.guard import watched_values
 from pcam.intervals import Groups, read_groups
-from pcam.predictions import read_predictions
+from pcam.predictions import read_with_table
 from pcam.stage import run_stage
 from pcam.store import open_store
 
@@ -33,12 +33,9 @@ def watch_drift(
 ) -> None:
     """Raises: InputError when the sidecar is damaged, store and tables differ, or valid is too small."""
     sidecar, store, groups = read_sidecar(weights_path), open_store(store_path), read_groups(rows_path)
-    predictions = read_predictions(predictions_path)
-    if not len(store) == len(groups.ids) == len(predictions.rows):
-        raise InputError(
-            f"{store_path}: {len(store)} patches for {len(groups.ids)} rows of {rows_path} and "
-            f"{len(predictions.rows)} of {predictions_path}; rebuild them"
-        )
+    predictions, table = read_with_table(predictions_path, rows_path)
+    if len(store) != len(table):
+        raise InputError(f"{store_path}: {len(store)} patches for {len(table)} rows of {rows_path}; rebuild them")
     if len(store) < LEAST_UNITS:
         raise InputError(f"{store_path}: {len(store)} patches; a guard needs {LEAST_UNITS} at least")
     chosen = np.sort(np.random.default_rng(seed).permutation(len(store))[:PATCHES])

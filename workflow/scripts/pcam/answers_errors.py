@@ -80,7 +80,8 @@ def claim_sentence(summary: Any) -> Any:
         f"{percent(summary.level, 0)},"
     )
     if not summary.tested:
-        text = ["No slice could be compared with the rest of test: too few patches, or one class only."]
+        enough = f" or too few {summary.group}s: {summary.least_groups} are needed," if summary.gaps else ","
+        text = [f"No slice could be compared with the rest of test: too few patches{enough} or one class only."]
     elif not summary.claims:
         text = [f"{compared} none was shown to be more than chance."]
     else:
@@ -92,6 +93,12 @@ def claim_sentence(summary: Any) -> Any:
         )
         count = f"{len(summary.claims)} {'is' if len(summary.claims) == 1 else 'are'} claimed"
         text = [f"{compared} {count}: {told}.{caveat(row.note for row in summary.claims)}"]
+    if summary.tested and is_measured(summary.least_groups):
+        text.append(
+            f"The tests count {summary.group}s, not patches: a slice is tested where it and its rest lie in at least "
+            f"{summary.least_groups} of them, so {summary.gaps - summary.tested:,} of {summary.gaps:,} gaps, of slices "
+            "in fewer, carry no claim."
+        )
     for what in ("slide", "hospital"):
         unknown = summary[f"patches_without_{what}"]
         if is_measured(unknown) and unknown:
@@ -120,7 +127,8 @@ def discovery_sentence(discovered: Any) -> Any:
     asked = (
         f"{looked:,} slices of one or two attributes and clusters of the champion's embedding were searched, each on "
         f"one half of valid, and {counted(candidates, 'candidate')} judged on the other half, at the level "
-        f"{percent(discovered.level, 0)} over all."
+        f"{percent(discovered.level, 0)} over all. The judge counts {discovered.group}s, not patches, where they are "
+        f"known: a candidate lies in at least {discovered.least_groups} of them."
     )
     if not discovered.confirmed:
         return f"{asked} None is confirmed."

@@ -18,14 +18,12 @@ def interval_of(row: Any, name: str = "") -> str:
 
 
 def caveat(notes: Iterable[Any]) -> str:
-    """What a finding rests on where slides or leak groups are too few to count as the units."""
-    few = (str(note).removeprefix("patches taken as independent: ") for note in notes if is_measured(note))
-    told = list(dict.fromkeys(note for note in few if "few" in note))
-    if not told:
+    """What a finding rests on where slides are not known, so that its test cannot count them."""
+    if not any(is_measured(note) and "not known" in note for note in notes):
         return ""
     return (
-        f" Patches are taken as independent here ({'; '.join(told[:2])}), so slides that differ from each other can by "
-        "themselves make such a finding."
+        " The slides are not known here, so patches that share no tissue count as independent, and slides that differ "
+        "from each other can by themselves make such a finding."
     )
 
 
@@ -92,7 +90,8 @@ def calibration_sentence(silent: Any) -> Any:
         return silent
     told = silent.calibration
     if not told.tested:
-        return "The probabilities of no slice could be tested."
+        few = next((row.note for row in told.slices if is_measured(row.note) and "needed" in row.note), None)
+        return f"The probabilities of no slice could be tested{f': {few}' if few else ''}."
     claimed = sorted((row for row in told.slices if row.claimed), key=lambda row: -abs(row.gap))
     if not claimed:
         return f"Probabilities on {told.tested:,} slices: none was shown to be off, with all of them taken together."

@@ -22,6 +22,19 @@ UNITS = {
     "nuclear_density": "nuclei per mm²",
     "fold_fraction": "share of the area that is saturated and dark without a gap, as folds are",
 }
+# What a patch of lower and of higher value is, for sentences.
+WORDS = {
+    "brightness": ("darker", "brighter"),
+    "contrast": ("poorer in contrast", "richer in contrast"),
+    "saturation": ("paler", "more saturated"),
+    "sharpness": ("more blurred", "sharper"),
+    "block_edges": ("less blocky", "more blocky"),
+    "tissue_fraction": ("emptier", "fuller of tissue"),
+    "haematoxylin": ("weaker in haematoxylin", "stronger in haematoxylin"),
+    "eosin": ("weaker in eosin", "stronger in eosin"),
+    "nuclear_density": ("poorer in nuclei", "richer in nuclei"),
+    "fold_fraction": ("less folded", "more folded"),
+}
 # Optical density in red, green and blue of haematoxylin and eosin, of unit length: Ruifrok and Johnston 2001.
 STAINS = {"haematoxylin": (0.65, 0.70, 0.29), "eosin": (0.07, 0.99, 0.11)}
 TISSUE_PERCENT = 7  # HSV saturation above which a pixel is tissue: Veeling et al. 2018 chose PCam's patches by it

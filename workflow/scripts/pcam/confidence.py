@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
-from pcam.gaps import holm
-from pcam.interval_methods import by_group
+from pcam.gaps import holm, known_groups, note_of
+from pcam.group_tests import Tested, by_signs, least_units, pooled
 from pcam.intervals import Groups, calibration, estimate_proportion, units_of
 from pcam.settings import EvaluationSettings
 from pcam.slices import Answers, Members
@@ -45,44 +44,68 @@ def confidence(told: Answers, rules: EvaluationSettings) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Gap:
-    """Mean probability less share of tumour of a slice: above 0 the champion sees too much tumour there."""
+class Miscalibration:
+    """Mean probability less share of tumour of a slice: above 0 the champion sees too much tumour there.
+
+    groups: slides or leak groups that hold the slice, where they are what the test counts. p is None where they are too
+    few for any claim, low and high where they are too few for an interval; `note` says so.
+    """
 
     slice: str
     value: str
     n: int
     positives: int
     gap: float
-    low: float
-    high: float
-    p: float
+    low: float | None
+    high: float | None
+    p: float | None
     groups: int | None
     note: str | None
     ece: float | None
     ece_null_high: float | None
 
 
-def calibration_gap(name: str, value: str, places: np.ndarray, told: Answers, rules: EvaluationSettings) -> Gap:
-    """The gap of one slice with its interval.
+def likeness(told: Answers, ids: np.ndarray) -> float:
+    """How alike the labels of a group (ids (N,), 0 .. G - 1) come out beyond their probabilities: 0 not, 1 all."""
+    spread = np.sqrt(told.probabilities * (1 - told.probabilities))
+    off = told.probabilities - told.labels
+    pairs = [np.sum(np.bincount(ids, weights=each) ** 2) - np.sum(each**2) for each in (off - off.mean(), spread)]
+    return float(np.clip(pairs[0] / pairs[1], 0, 1)) if pairs[1] > 0 else 0.0
 
-    Its error is the larger of what the patches show and of what right probabilities would give: patches that are all
-    alike show none, and right probabilities know no groups.
+
+def miscalibration(
+    name: str, value: str, places: np.ndarray, told: Answers, alike: float, rules: EvaluationSettings
+) -> Miscalibration:
+    """One slice with its interval, by slide or leak group where they are known (pcam.group_tests).
+
+    The error is the larger of what the patches or groups show and of what right probabilities would give, with groups
+    as alike as over all patches (`likeness`): patches that come out the same way show none.
     """
     y, p = told.labels[places], told.probabilities[places]
     off, n = p - y, len(places)
-    groups = None if told.groups is None else replace(told.groups, ids=told.groups.ids[places])
-    units = units_of(groups, [np.ones(n, bool)], rules)
-    shown = float(np.sum(by_group((off - off.mean()) / n, np.arange(n) if units.ids is None else units.ids) ** 2))
-    error = float(np.sqrt(max(shown, float(np.sum(p * (1 - p))) / n**2)))
-    degrees = (n if units.groups is None else units.groups) - 1
-    reach = float(stats.t.ppf(0.5 + rules.level / 2, degrees)) * error
     gap = float(off.mean())
-    chance = float(2 * stats.t.sf(abs(gap) / error, degrees)) if error > 0 else float(gap == 0)
+    groups, note, held = known_groups(told.groups), note_of(told.groups), None
+    spread = np.sqrt(p * (1 - p)) / n
+    if groups is None:
+        error = float(np.sqrt(max(off.var() / (n - 1), np.sum(spread**2))))
+        exact = Tested(gap, gap, gap, float(gap == 0))
+        found = exact if error == 0 else replace(exact, p=0.0).with_error(error, n - 1, rules.level)
+    else:
+        own = np.unique(groups.ids[places], return_inverse=True)[1]
+        held, units = int(own.max()) + 1, pooled(own, rules.seed)
+        parts, shares = np.bincount(units, weights=off / n), np.bincount(units) / n
+        found = by_signs(parts, shares, level=rules.level, seed=rules.seed, centred=False)
+        expected = (1 - alike) * np.sum(spread**2) + alike * np.sum(np.bincount(own, weights=spread) ** 2)
+        found = found.with_error(float(np.sqrt(expected)), max(1, held - 1), rules.level)
+        if found.low is None or found.high is None:
+            note = f"too few {groups.noun}s for an interval ({held})"
     ece, high = None, None
     if n >= ECE_PER_BIN * rules.ece_bins:
-        estimate = calibration(y, p, units, rules)
+        there = None if told.groups is None else replace(told.groups, ids=told.groups.ids[places])
+        estimate = calibration(y, p, units_of(there, [np.ones(n, bool)], rules), rules)
         ece, high = estimate.value, estimate.null_high
-    return Gap(name, value, n, int(y.sum()), gap, gap - reach, gap + reach, chance, units.groups, units.note, ece, high)
+    ends = found.low, found.high, found.p
+    return Miscalibration(name, value, n, int(y.sum()), gap, *ends, held, note, ece, high)
 
 
 def calibration_by_slice(
@@ -93,14 +116,26 @@ def calibration_by_slice(
     level: float,
 ) -> list[dict[str, Any]]:
     """Every slice of minimum_n patches, as JSON holds it. level: chance to claim a gap anywhere where there is none."""
+    groups = known_groups(told.groups)
+    alike = 0.0 if groups is None else likeness(told, np.unique(groups.ids, return_inverse=True)[1])
     rows = [
-        calibration_gap(name, value, places, told, rules)
+        miscalibration(name, value, places, told, alike, rules)
         for name, members in slicings.items()
         for value, places in members.items()
         if len(places) >= minimum_n
     ]
-    corrected = holm(np.array([row.p for row in rows])).tolist()
-    return [{**vars(row), "p_corrected": c, "claimed": c <= level} for row, c in zip(rows, corrected, strict=True)]
+    if groups is not None:
+        least = least_units([row.groups for row in rows], level)
+        rows = [
+            replace(row, p=None, note=f"too few {groups.noun}s ({row.groups}, {least} needed)")
+            if row.groups is not None and row.groups < least else row
+            for row in rows
+        ]  # fmt: skip
+    corrected = holm(np.array([np.nan if row.p is None else row.p for row in rows])).tolist()
+    return [
+        {**vars(row), "p_corrected": None if row.p is None else c, "claimed": row.p is not None and c <= level}
+        for row, c in zip(rows, corrected, strict=True)
+    ]
 
 
 # --- Selective prediction

@@ -11,8 +11,9 @@ from scipy.stats import norm
 from sklearn.cluster import KMeans
 
 from pcam.attributes import ATTRIBUTES
-from pcam.excess import class_sizes, deviations, exceeded_by_group, exceeded_by_patch, standardised
-from pcam.gaps import holm
+from pcam.excess import class_sizes, deviations, exceeded_by_patch, standardised
+from pcam.gaps import holm, known_groups, note_of
+from pcam.group_tests import exceeded, widened
 from pcam.intervals import Groups
 from pcam.settings import DiscoverySettings
 from pcam.weak_slices import Cluster, Part, Slice, Tail, alike
@@ -25,8 +26,8 @@ class Candidate:
     """A slice that half `searched` brought up, and what the other half says of it.
 
     search_z, z: excess over its standard error in either half. excess: per patch, in the other half. p: of the other
-    half alone, one-sided; p_corrected: for the number of candidates. note: what was taken as independent where that is
-    not whole slides or leak groups.
+    half alone, one-sided; p_corrected: for the number of candidates. groups: slides or leak groups of the other half
+    that hold the slice. note: what was taken as independent where that is not whole slides.
     """
 
     slice: Slice
@@ -37,6 +38,7 @@ class Candidate:
     p: float
     p_corrected: float
     confirmed: bool
+    groups: int
     note: str | None
 
     @property
@@ -69,18 +71,22 @@ def _tails(attributes: np.ndarray) -> list[Tail]:
 
 
 def _clusters(embedding: np.ndarray, count: int, seed: int) -> list[Cluster]:
-    mean, std = embedding.mean(axis=0), embedding.std(axis=0) + 1e-6
-    fitted = KMeans(count, n_init=4, random_state=seed).fit((embedding - mean) / std)
-    return [Cluster(k, fitted.cluster_centers_, mean, std) for k in range(count)]
+    fitted = KMeans(count, n_init=4, random_state=seed).fit(embedding)
+    return [Cluster(k, fitted.cluster_centers_) for k in range(count)]
+
+
+def least_groups(rules: DiscoverySettings) -> int:
+    """In how many groups a candidate must lie to be confirmed: their signs are all drawn alike once in 2^groups."""
+    return int(np.ceil(np.log2(2 * rules.candidates / rules.level)))
 
 
 def search(half: Part, other: Part, rules: DiscoverySettings) -> tuple[list[tuple[Slice, float]], int]:
     """The most telling slices with their z, no two of them nearly the same, and how many were looked at.
 
     Told by: the chance of such a z by the normal approximation, times the number of slices of the kind (one tail, two,
-    a cluster), for among many pairs of tails some fit by luck. Of the other half only the number of patches in a slice
-    counts, so that it can judge all that it is given. All pairs at a time, as matrix products; a tail with itself is
-    the tail alone.
+    a cluster), for among many pairs of tails some fit by luck. Of the other half only the numbers of patches and groups
+    in a slice count, so that it can judge all that it is given. All pairs at a time, as matrix products; a tail with
+    itself is the tail alone.
     """
     off, variance = deviations(half.labels, half.losses)
     tails, clusters = _tails(half.attributes), _clusters(half.embedding, min(rules.clusters, len(off)), rules.seed)
@@ -105,8 +111,10 @@ def search(half: Part, other: Part, rules: DiscoverySettings) -> tuple[list[tupl
     for i in np.argsort(chance, kind="stable")[: np.isfinite(chance).sum()].tolist():
         parts = (clusters[i - len(first)],) if kind[i] == 2 else tuple(tails[k] for k in sorted({first[i], second[i]}))
         one = Slice(parts)
-        inside = half.members(one)
-        if any(alike(inside, place) for place in places) or other.members(one).sum() < rules.minimum_n:
+        inside, there = half.members(one), other.members(one)
+        if any(alike(inside, place) for place in places) or there.sum() < rules.minimum_n:
+            continue
+        if other.groups_of(one) < least_groups(rules):
             continue
         found.append((one, float(z[i])))
         places.append(inside)
@@ -115,37 +123,34 @@ def search(half: Part, other: Part, rules: DiscoverySettings) -> tuple[list[tupl
     return found, int(allowed.sum())
 
 
-def judge(
-    half: Part, slices: Sequence[Slice], least_groups: int, seed: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, str | None]:
+def judge(half: Part, slices: Sequence[Slice], seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, str | None]:
     """Excess per patch, z and one-sided p (S,) of each slice on a half that did not find it.
 
-    And a note where patches count as independent.
+    And a note on what counts as independent where that is not whole slides.
 
-    Patches of each class trade places at random. Where patches belong together, in at least `least_groups` groups, the
-    contributions of whole groups change sign instead: losses are skewed to the right, so that errs to the side of no
-    finding.
+    Where patches belong together, the contributions of whole groups change sign at random: losses are skewed to the
+    right, so that errs to the side of no finding. Else patches of each class trade places.
     """
     off, variance = deviations(half.labels, half.losses)
-    sizes, ids = class_sizes(half.labels), np.unique(half.groups.ids, return_inverse=True)[1]
+    sizes = class_sizes(half.labels)
     masks = np.array([half.members(found) for found in slices], bool).reshape(len(slices), len(off))
     counts = np.stack([(masks & (half.labels == label)).sum(axis=1) for label in (0, 1)], axis=1)
     totals = np.array([off[inside].sum() for inside in masks])
-    p = exceeded_by_patch(off, half.labels, counts, totals, np.random.default_rng([seed, 0]))
-    note = None
-    if half.groups.count < min(len(ids), least_groups):
-        note = f"patches taken as independent: too few {half.groups.noun}s ({half.groups.count})"
-    elif half.groups.count < len(ids):
-        rng = np.random.default_rng([seed, 1])
-        for i, inside in enumerate(masks):
-            share = (counts[i] / np.maximum(sizes, 1))[half.labels]
-            p[i] = exceeded_by_group(np.bincount(ids, weights=(inside - share) * off), rng)
-    return totals / counts.sum(axis=1), standardised(totals, counts, sizes, variance), p, note
+    groups = known_groups(half.groups)
+    if groups is None:
+        p = exceeded_by_patch(off, half.labels, counts, totals, np.random.default_rng([seed, 0]))
+        z = standardised(totals, counts, sizes, variance)
+    else:
+        ids = np.unique(groups.ids, return_inverse=True)[1]
+        shares = (counts / np.maximum(sizes, 1))[:, half.labels]
+        parts = np.array([np.bincount(ids, weights=each) for each in (masks - shares) * off]).reshape(len(slices), -1).T
+        spread = widened(len(parts)) * np.sqrt(np.sum(parts**2, axis=0))
+        z = np.where(spread > 0, totals / np.where(spread > 0, spread, 1), 0.0)
+        p = exceeded(parts, seed)
+    return totals / counts.sum(axis=1), z, p, note_of(half.groups)
 
 
-def discover(
-    halves: tuple[Part, Part], rules: DiscoverySettings, least_groups: int
-) -> tuple[list[Candidate], list[int]]:
+def discover(halves: tuple[Part, Part], rules: DiscoverySettings) -> tuple[list[Candidate], list[int]]:
     """Every candidate, the largest least excess first, and how many slices each half's search looked at.
 
     Each half searches once and judges once, at half the level: together they report a slice by chance at the level.
@@ -156,20 +161,18 @@ def discover(
             looked_at.append(0)  # such as all patches of one slide, which stand in one half
             continue
         found, number = search(half, other, rules)
-        excess, z, p, note = judge(other, [one for one, _ in found], least_groups, rules.seed)
+        excess, z, p, note = judge(other, [one for one, _ in found], rules.seed)
         corrected = holm(p)
         looked_at.append(number)
         candidates += [
             Candidate(one, searched, search_z, float(z[i]), float(excess[i]), float(p[i]), float(corrected[i]),
-                      bool(corrected[i] < rules.level / 2), note)
+                      bool(corrected[i] <= rules.level / 2), other.groups_of(one), note)
             for i, (one, search_z) in enumerate(found)
         ]  # fmt: skip
     return sorted(candidates, key=lambda candidate: -candidate.least_excess), looked_at
 
 
-def distinct(
-    halves: tuple[Part, Part], candidates: Sequence[Candidate], rules: DiscoverySettings, least_groups: int
-) -> list[Candidate]:
+def distinct(halves: tuple[Part, Part], candidates: Sequence[Candidate], rules: DiscoverySettings) -> list[Candidate]:
     """Of the confirmed candidates those that stay weak when the patches of the ones before them are taken out."""
     kept: list[Candidate] = []
     for candidate in candidates:
@@ -178,6 +181,6 @@ def distinct(
         rest = other.at(~np.logical_or.reduce([np.zeros(len(other.labels), bool), *taken]))
         if not candidate.confirmed or rest.members(candidate.slice).sum() < rules.minimum_n:
             continue
-        if not kept or judge(rest, [candidate.slice], least_groups, rules.seed)[2][0] < rules.level / 2:
+        if not kept or judge(rest, [candidate.slice], rules.seed)[2][0] <= rules.level / 2:
             kept.append(candidate)
     return kept

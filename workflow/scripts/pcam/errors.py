@@ -7,29 +7,17 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from pcam.attributes import ATTRIBUTES, UNITS
-from pcam.files import InputError, read_csv, read_json
-from pcam.gaps import holm
-from pcam.interval_methods import by_group, class_degrees
-from pcam.intervals import Groups, read_groups, units_of
-from pcam.predictions import read_predictions
+from pcam.attributes import ATTRIBUTES, UNITS, WORDS
+from pcam.files import InputError, read_json
+from pcam.gaps import holm, known_groups, note_of
+from pcam.group_tests import Tested, compare_means, least_units
+from pcam.interval_methods import class_degrees
+from pcam.intervals import Groups, read_groups
+from pcam.predictions import read_with_table
 from pcam.settings import EvaluationSettings
 from pcam.slices import Answers
 
 LEAST_ERRORS = 10  # wrong answers below which their attributes are not compared
-# What a patch of lower and of higher value is, for sentences.
-WORDS = {
-    "brightness": ("darker", "brighter"),
-    "contrast": ("poorer in contrast", "richer in contrast"),
-    "saturation": ("paler", "more saturated"),
-    "sharpness": ("more blurred", "sharper"),
-    "block_edges": ("less blocky", "more blocky"),
-    "tissue_fraction": ("emptier", "fuller of tissue"),
-    "haematoxylin": ("weaker in haematoxylin", "stronger in haematoxylin"),
-    "eosin": ("weaker in eosin", "stronger in eosin"),
-    "nuclear_density": ("poorer in nuclei", "richer in nuclei"),
-    "fold_fraction": ("less folded", "more folded"),
-}
 # Kind of error: its patches and those that it is compared with, in words.
 KINDS = {"missed": ("missed tumours", "found ones"), "alarms": ("false alarms", "patches rightly cleared")}
 
@@ -39,9 +27,7 @@ def read_answers(predictions_path: str, sidecar_path: str, rows_path: str) -> tu
 
     Raises: InputError when they are not of the same rows, a label is missing, or no threshold was chosen.
     """
-    told, table = read_predictions(predictions_path), read_csv(rows_path, ("row", "label", "slide", "group"))
-    if [line["row"] for line in table] != [str(row) for row in told.rows]:
-        raise InputError(f"{predictions_path}: its rows are not those of {rows_path}; predict the split again")
+    told, table = read_with_table(predictions_path, rows_path, ("slide",))
     threshold = read_json(sidecar_path).get("threshold")
     if threshold is None:
         raise InputError(f"{sidecar_path}: threshold is null; choose_threshold has to come first")
@@ -84,23 +70,23 @@ class Contrast:
     unit: str
     errors_mean: float
     correct_mean: float
-    difference: float | None
-    low: float | None
-    high: float | None
-    p: float | None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
     p_corrected: float | None = None
     claimed: bool = False
     note: str | None = None
 
 
 def contrast(
-    values: np.ndarray, wrong: np.ndarray, right: np.ndarray, ids: np.ndarray | None, groups: int | None, level: float
-) -> tuple[float, float, float, float] | None:
-    """Difference, low, high and p of values (N,) of patches wrong against right, masks (N,); None without any spread.
+    values: np.ndarray, wrong: np.ndarray, right: np.ndarray, groups: Groups | None, rules: EvaluationSettings
+) -> Tested | None:
+    """Difference of values (N,) of patches wrong less right, masks (N,), in sd of the right; None without any spread.
 
-    The error is the larger of two: the one that the two samples show (by group where ids (N,) 0 .. G - 1 are given,
-    `groups` of which hold any of the rarer kind), and the one of two samples of equal variance. The first alone says
-    that ten values of zero are certain to be zero, the second alone knows no groups.
+    By slide or leak group where they are known (pcam.group_tests), with the sd taken as it is. By patch the error is
+    the larger of what the two samples show and of two samples of equal variance: the first alone says that ten values
+    of zero are certain to be zero.
     """
     n_wrong, n_right = int(wrong.sum()), int(right.sum())
     mean, deviation = float(values[right].mean()), float(values[right].std(ddof=1))
@@ -108,56 +94,65 @@ def contrast(
         return None
     scaled = (values - mean) / deviation
     difference = float(scaled[wrong].mean())
+    if groups is not None:
+        return compare_means(scaled, wrong, [wrong | right], groups.ids, rules)
     influence = np.zeros(len(values))
     influence[wrong] = (scaled[wrong] - difference) / np.sqrt(n_wrong * (n_wrong - 1))
     by_deviation = difference * (scaled[right] ** 2 - 1) / 2  # the unit is itself estimated
     influence[right] = -(scaled[right] + by_deviation) / np.sqrt(n_right * (n_right - 1))
     both = wrong | right
-    if ids is None or groups is None:
-        degrees = class_degrees(influence[both], wrong[both].astype(int))
-        shown = float(np.sum(influence**2))
-    else:
-        degrees, shown = groups - 1, float(np.sum(by_group(influence, ids) ** 2))
-    pooled = ((n_wrong - 1) * scaled[wrong].var(ddof=1) + (n_right - 1)) / (n_wrong + n_right - 2)
-    error = float(np.sqrt(max(shown, pooled * (1 / n_wrong + 1 / n_right))))
-    reach = float(stats.t.ppf(0.5 + level / 2, degrees)) * error
+    degrees = class_degrees(influence[both], wrong[both].astype(int))
+    pooled_variance = ((n_wrong - 1) * scaled[wrong].var(ddof=1) + (n_right - 1)) / (n_wrong + n_right - 2)
+    error = float(np.sqrt(max(np.sum(influence**2), pooled_variance * (1 / n_wrong + 1 / n_right))))
+    reach = float(stats.t.ppf(0.5 + rules.level / 2, degrees)) * error
     p = float(2 * stats.t.sf(abs(difference) / error, degrees))
-    return difference, difference - reach, difference + reach, p
+    return Tested(difference, difference - reach, difference + reach, p)
 
 
 def compare(
-    attributes: np.ndarray, wrong: np.ndarray, right: np.ndarray, groups: Groups | None, rules: EvaluationSettings
+    attributes: np.ndarray, wrong: np.ndarray, right: np.ndarray, told: Groups | None, rules: EvaluationSettings
 ) -> dict[str, Any]:
-    """Contrasts of all attributes (N,A) between patches wrong and right, masks (N,); of too few none, but why."""
+    """Contrasts of all attributes (N,A) between patches wrong and right, masks (N,); of too few none, but why.
+
+    `groups`: those that hold patches of the rarer kind, where they are what the test counts.
+    """
     counts = {"errors": int(wrong.sum()), "correct": int(right.sum())}
     if few := [f"{n} {name}" for name, n in counts.items() if n < LEAST_ERRORS]:
         reason = f"only {' and '.join(few)}, at least {LEAST_ERRORS} are needed"
         return {**counts, "by": None, "groups": None, "note": None, "contrasts": None, "reason": reason}
-    units = units_of(groups, (wrong, right), rules)
+    groups = known_groups(told)
+    held = None if groups is None else min(len(np.unique(groups.ids[mask])) for mask in (wrong, right))
     rows = []
     for column, name in enumerate(ATTRIBUTES):
         values = attributes[:, column].astype(np.float64)
-        found = contrast(values, wrong, right, units.ids, units.groups, rules.level)
-        means = float(values[wrong].mean()), float(values[right].mean())
+        row = Contrast(name, UNITS[name], float(values[wrong].mean()), float(values[right].mean()))
+        found = contrast(values, wrong, right, groups, rules)
         if found is None:
-            nothing = "the right answers are all alike"
-            rows.append(Contrast(name, UNITS[name], *means, None, None, None, None, note=nothing))
+            rows.append(replace(row, note="the right answers are all alike"))
         else:
-            rows.append(Contrast(name, UNITS[name], *means, *found))
-    by = "patch" if groups is None or units.ids is None else groups.noun
-    return {**counts, "by": by, "groups": units.groups, "note": units.note, "contrasts": rows, "reason": None}
+            rows.append(replace(row, difference=found.value, low=found.low, high=found.high, p=found.p))
+    by = "patch" if groups is None else groups.noun
+    return {**counts, "by": by, "groups": held, "note": note_of(told), "contrasts": rows, "reason": None}
 
 
 def find_patterns(told: Answers, attributes: np.ndarray, rules: EvaluationSettings, level: float) -> dict[str, Any]:
     """Contrasts of missed against found tumours and of false alarms against cleared patches, as JSON holds them.
 
-    attributes (N,A). level: chance to claim any contrast where there is none.
+    attributes (N,A). level: chance to claim any contrast where there is none. Where the errors of a kind lie in too few
+    slides for any to be claimed, differences stand there without a test.
     """
     called, tumour = told.called, told.tumour
     found = {
         "missed": compare(attributes, tumour & ~called, tumour & called, told.groups, rules),
         "alarms": compare(attributes, ~tumour & called, ~tumour & ~called, told.groups, rules),
     }
+    counts = [kind["groups"] for kind in found.values() for row in kind["contrasts"] or () if row.p is not None]
+    least = least_units(counts, level)
+    for kind in found.values():
+        if kind["groups"] is not None and kind["groups"] < least:
+            few = f"too few {kind['by']}s ({kind['groups']}, {least} needed)"
+            kind["contrasts"] = [row if row.p is None else replace(row, p=None, note=few) for row in kind["contrasts"]]
+            kind["note"] = few
     rows = [row for kind in found.values() for row in kind["contrasts"] or ()]
     corrected = iter(holm(np.array([np.nan if row.p is None else row.p for row in rows])).tolist())
     for name, kind in found.items():
@@ -181,6 +176,8 @@ def in_words(name: str, kind: Mapping[str, Any], level: float) -> str:
         return f"{wrong} were not compared with {right}: {kind['reason']}"
     claimed = [row for row in kind["contrasts"] if row["claimed"]]
     counts = f"{kind['errors']:,} {wrong} against {kind['correct']:,} {right}"
+    if all(row["p"] is None for row in kind["contrasts"]):
+        return f"{counts}: no attribute was tested, {kind['note'] or 'the right answers are all alike'}"
     if not claimed:
         return f"{counts}: no attribute was shown to differ"
     claimed.sort(key=lambda row: -abs(row["difference"]))

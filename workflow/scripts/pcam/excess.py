@@ -60,13 +60,3 @@ def exceeded_by_patch(
             for i, k in enumerate(counts[:, label].tolist()):
                 drawn[start : start + rows, i] += mixed[:, :k].sum(axis=1)
     return np.asarray((1 + (drawn >= totals - 1e-9).sum(axis=0)) / (DRAWS + 1))
-
-
-def exceeded_by_group(parts: np.ndarray, rng: np.random.Generator) -> float:
-    """Chance that the parts (G,) of a sum, each with a random sign, reach what they are in sum."""
-    parts = parts[parts != 0]
-    hits, most = 0, max(1, _CELLS // max(len(parts), 1))
-    for start in range(0, DRAWS, most):
-        signs = 2.0 * rng.integers(0, 2, (min(most, DRAWS - start), len(parts))) - 1
-        hits += int((signs @ parts >= parts.sum() - 1e-9).sum())
-    return float((1 + hits) / (DRAWS + 1))

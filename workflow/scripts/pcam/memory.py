@@ -131,7 +131,12 @@ def check_memory(architecture: Architecture, batch_size: int, device: torch.devi
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an allocation failed. On the host and in cuBLAS torch has no class for that, only these words."""
-    words = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+    words = (
+        "can't allocate memory",
+        "CUBLAS_STATUS_ALLOC_FAILED",
+        "CUDNN_STATUS_ALLOC_FAILED",
+        "CUDA error: out of memory",
+    )
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in words)
 
 

@@ -1,5 +1,6 @@
 """Tables of predictions, for every stage that evaluates: row, label, logit, probability."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,19 @@ def read_predictions(path: str | Path) -> Predictions:
     if not np.all((probabilities >= 0) & (probabilities <= 1)):
         raise InputError(f"{path}: a probability lies outside 0 to 1; predict the split again")
     return Predictions(rows, labels, probabilities)
+
+
+def read_with_table(
+    path: str | Path, rows_path: str | Path, columns: Sequence[str] = ()
+) -> tuple[Predictions, list[dict[str, str]]]:
+    """Predictions of a labelled split and the split's table, line by line of the same patches.
+
+    Raises: InputError when they are of other rows, or the table lacks one of `columns`.
+    """
+    told, table = read_predictions(path), read_csv(rows_path, ("row", *columns))
+    if [line["row"] for line in table] != [str(row) for row in told.rows]:
+        raise InputError(f"{path}: its rows are not those of {rows_path}; predict the split again")
+    return told, table
 
 
 def read_logits(path: str | Path) -> np.ndarray:

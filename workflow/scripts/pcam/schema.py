@@ -36,3 +36,10 @@ def check_schema(instance: Any, schema: Mapping[str, Any]) -> None:
     errors = sorted(jsonschema.Draft202012Validator(schema).iter_errors(instance), key=lambda e: list(map(str, e.path)))
     if errors:
         raise InputError(" ".join(f"config: {_mistake(errors[0])}".split()))
+
+
+def check_ranges(ranges: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises: InputError when the low of a range of `slices` is not below its high: it would hold no patch."""
+    for name, ends in ranges.items():
+        if ends.get("low", -math.inf) >= ends.get("high", math.inf):
+            raise InputError(f"config: slices.ranges.{name}: low {ends['low']} is not below high {ends['high']}")

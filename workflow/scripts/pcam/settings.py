@@ -5,14 +5,13 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
-from math import inf
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 import yaml
 
 from pcam.files import InputError, document_digest, read_json
-from pcam.schema import check_schema, non_finite
+from pcam.schema import check_ranges, check_schema, non_finite
 from pcam.search_space import check_rungs, check_space, read_space
 
 TUNED = "tuned"  # the variant whose recipe comes out of the search
@@ -185,9 +184,12 @@ class DiscoverySettings:
 @dataclass(frozen=True)
 class BenchmarkSettings:
     partitions: tuple[str, ...]
+    models: dict[str, dict[str, Any]]
+    precisions: tuple[str, ...]
     batch_sizes: tuple[int, ...]
     repeats: int
     images: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -280,13 +282,6 @@ def read_config(config: Mapping[str, Any]) -> Settings:
     check_rungs(settings.search.rungs, settings.search.rounds * settings.search.trials)
     check_space(settings.search.space, schema["properties"]["train"]["properties"])
     return settings
-
-
-def check_ranges(ranges: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raises: InputError when the low of a range is not below its high: it would hold no patch."""
-    for name, ends in ranges.items():
-        if ends.get("low", -inf) >= ends.get("high", inf):
-            raise InputError(f"config: slices.ranges.{name}: low {ends['low']} is not below high {ends['high']}")
 
 
 def read_train_settings(path: str | Path) -> TrainSettings:

@@ -13,7 +13,8 @@ import numpy as np
 
 from pcam.attributes import ATTRIBUTES
 from pcam.facts import hospital_of
-from pcam.gaps import CLASSES, gap_to_rest, holm
+from pcam.gaps import CLASSES, Gaps, holm
+from pcam.group_tests import least_units
 from pcam.intervals import Estimate, Groups, estimate_area, estimate_proportion
 from pcam.settings import EvaluationSettings, SliceSettings
 
@@ -28,7 +29,9 @@ Members = dict[str, np.ndarray]  # value of a slice to the places of its patches
 class Scored:
     """A row of slices.csv; `note` alone stands only in slices.json.
 
-    gap: to all other patches; p: of that gap, two-sided, corrected for all gaps tested in p_corrected.
+    gap: to all other patches; groups: slides or leak groups that its test counts, those with patches of the rarer class
+    in the smaller part, None where it counts patches; p: of that gap, two-sided, corrected for all gaps tested in
+    p_corrected.
     status: ok, or why there is no estimate or no claim.
     """
 
@@ -43,6 +46,7 @@ class Scored:
     gap: float | None = None
     gap_low: float | None = None
     gap_high: float | None = None
+    groups: int | None = None
     p: float | None = None
     p_corrected: float | None = None
     status: str = "ok"
@@ -160,68 +164,70 @@ def lacking(metric: str, labels: np.ndarray, minimum_n: int) -> str | None:
 
 
 def score_slice(
-    name: str, value: str, members: np.ndarray, told: Answers, minimum_n: int, rules: EvaluationSettings
+    name: str, value: str, members: np.ndarray, told: Answers, gaps: Mapping[str, Gaps], minimum_n: int
 ) -> Iterable[Scored]:
     """Every metric of one slice, p-values uncorrected."""
     inside = np.zeros(len(told.labels), bool)
     inside[members] = True
-    for metric in METRICS:
+    for metric, compared in gaps.items():
         row = Scored(name, value, int(inside.sum()), int(told.labels[inside].sum()), metric)
         short = lacking(metric, told.labels[inside], minimum_n)
         if short is not None and short.startswith("undefined"):
             yield replace(row, status=short)
             continue
-        found = estimate(metric, told, inside, rules)
+        found = estimate(metric, told, inside, compared.rules)
         row = replace(row, estimate=found.value, low=found.low, high=found.high, status=short or "ok", note=found.note)
         if short is not None or inside.all():
             yield row
         elif (beside := lacking(metric, told.labels[~inside], minimum_n)) is not None:
             yield replace(row, status=f"no gap: in the rest {beside}")
         else:
-            gap = gap_to_rest(metric, told.labels, told.probabilities, inside, threshold=told.threshold,
-                              groups=told.groups, rules=rules)  # fmt: skip
-            yield replace(row, gap=gap.value, gap_low=gap.low, gap_high=gap.high, p=gap.p, note=gap.note)
+            gap = compared.to_rest(inside)
+            yield replace(
+                row, gap=gap.value, gap_low=gap.low, gap_high=gap.high, groups=gap.groups, p=gap.p, note=gap.note
+            )
 
 
 def score_slices(
     slicings: Mapping[str, Members], told: Answers, settings: SliceSettings, rules: EvaluationSettings
-) -> list[Scored]:
-    """Every metric of every slice, with p-values corrected for all the gaps tested."""
+) -> tuple[list[Scored], int | None]:
+    """Every metric of every slice, with p-values corrected for all the gaps tested.
+
+    And in how many slides or leak groups a slice and its rest must lie for its gap to be tested; None by patch.
+    """
+    answers = told.labels, told.probabilities
+    gaps = {metric: Gaps(metric, *answers, threshold=told.threshold, groups=told.groups, rules=rules)
+            for metric in METRICS}  # fmt: skip
     rows = [
         row
         for name, slices in slicings.items()
         for value, members in slices.items()
-        for row in score_slice(name, value, members, told, settings.minimum_n, rules)
+        for row in score_slice(name, value, members, told, gaps, settings.minimum_n)
     ]
+    counts = [row.groups for row in rows if row.p is not None]
+    if told.groups is None or None in counts:
+        least = None
+    else:
+        least = least_units(counts, settings.level)
+        rows = [_if_enough(row, least, told.groups.noun) for row in rows]
     corrected = holm(np.array([np.nan if row.p is None else row.p for row in rows]))
-    return [
+    rows = [
         row if row.p is None else replace(row, p_corrected=float(p)) for row, p in zip(rows, corrected, strict=True)
     ]
+    return rows, least
+
+
+def _if_enough(row: Scored, least: int, noun: str) -> Scored:
+    """The row without its p where its slice lies in too few groups for any gap to be claimed."""
+    if row.groups is None or row.groups >= least:
+        return row
+    return replace(row, p=None, status=f"too few {noun}s ({row.groups}, {least} needed)")
 
 
 def claims(rows: Sequence[Scored], level: float) -> list[dict[str, Any]]:
     """The gaps that chance does not explain, the worst first; every one of them at once is wrong by `level` at most."""
-    found = [row for row in rows if row.p_corrected is not None and row.p_corrected < level]
+    found = [row for row in rows if row.p_corrected is not None and row.p_corrected <= level]
     return [asdict(row) for row in sorted(found, key=lambda row: row.gap or 0.0)]
-
-
-def widest_gaps(rows: Sequence[Scored]) -> list[dict[str, Any]]:
-    """Per metric and slicing the lowest and the highest estimate among the ones that carry a claim."""
-    gaps = []
-    for name, metric in dict.fromkeys((row.slice, row.metric) for row in rows if row.slice != "all"):
-        firm = [row for row in rows if (row.slice, row.metric, row.status) == (name, metric, "ok")]
-        if len(firm) < 2:
-            continue
-        lowest, highest = (pick(firm, key=lambda row: row.estimate or 0.0) for pick in (min, max))
-        apart = lowest.high is not None and highest.low is not None and lowest.high < highest.low
-        ends = {
-            end: {"value": row.value, "n": row.n, "positives": row.positives, "estimate": row.estimate,
-                  "interval": None if row.low is None else [row.low, row.high]}
-            for end, row in (("lowest", lowest), ("highest", highest))
-        }  # fmt: skip
-        gap = {"slice": name, "metric": metric, "gap": (highest.estimate or 0.0) - (lowest.estimate or 0.0)}
-        gaps.append({**gap, **ends, "intervals_apart": apart, "compared": len(firm)})
-    return gaps
 
 
 def counted(words: Iterable[str | None]) -> dict[str, int]:

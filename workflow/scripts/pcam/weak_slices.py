@@ -1,24 +1,27 @@
 """What a slice that nobody named is made of, and what the champion does on it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.linalg import eigh
 from scipy.special import logit
 
-from pcam.attributes import ATTRIBUTES, UNITS, open_attributes
+from pcam.attributes import ATTRIBUTES, UNITS, WORDS, open_attributes
 from pcam.excess import capped_losses, deviations
-from pcam.files import InputError, read_csv
-from pcam.gaps import gap_to_rest
+from pcam.files import InputError
 from pcam.intervals import Groups, estimate_area, estimate_proportion, read_groups
 from pcam.metrics import LEAST_PROBABILITY, roc_auc
-from pcam.predictions import read_predictions
+from pcam.predictions import read_with_table
 from pcam.settings import EvaluationSettings
 
 SAME = 0.5  # Jaccard overlap above which two slices are one
 EXAMPLES = 6  # patches shown of each slice
+LOOKS = 2  # attributes that say what a slice looks like
+COMPONENTS = 32  # of the embedding
+CHUNK = 4096  # patches whose activations are held at a time: 32 MB at 2,048 each
 
 
 def open_embedding(path: str | Path, n: int) -> np.ndarray:
@@ -61,16 +64,14 @@ class Tail:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Patches whose embedding lies nearest to this centre of all: centres (K,D) after (x - mean) / std."""
+    """Patches whose embedding lies nearest to this centre of all, centres (K,D)."""
 
     number: int
     centres: np.ndarray
-    mean: np.ndarray
-    std: np.ndarray
 
     def members(self, embedding: np.ndarray) -> np.ndarray:
         """bool (N,) of embedding float32 (N,D)."""
-        return np.asarray(nearest((embedding - self.mean) / self.std, self.centres) == self.number)
+        return np.asarray(nearest(embedding, self.centres) == self.number)
 
     def words(self) -> str:
         return f"embedding cluster {self.number + 1} of {len(self.centres)}"
@@ -90,11 +91,12 @@ class Slice:
     def words(self) -> str:
         return " and ".join(part.words() for part in self.parts)
 
-    def as_document(self) -> dict[str, Any]:
-        """Keys as JSON holds them."""
+    def as_document(self, seen: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+        """Keys as JSON holds them; seen: how it looks, which is said of a cluster, as its number says nothing."""
         tails = [part for part in self.parts if isinstance(part, Tail)]
         return {
-            "words": self.words(),
+            "words": self.words() if tails else f"{self.words()}: {'; '.join(one['words'] for one in seen)}",
+            "looks": list(seen),
             "kind": "attributes" if tails else "embedding cluster",
             "conditions": [{**vars(tail), "unit": UNITS[tail.attribute]} for tail in tails],
         }
@@ -129,6 +131,10 @@ class Part:
         """bool (N,): which patches lie in a slice."""
         return found.members(self.attributes, self.embedding)
 
+    def groups_of(self, found: Slice) -> int:
+        """How many groups hold patches of a slice."""
+        return len(np.unique(self.groups.ids[self.members(found)]))
+
 
 def alike(one: np.ndarray, other: np.ndarray) -> bool:
     """Whether two slices, bool (N,), share more than half of their union."""
@@ -137,30 +143,69 @@ def alike(one: np.ndarray, other: np.ndarray) -> bool:
 
 def read_part(paths: Mapping[str, str]) -> Part:
     """One split. Raises: InputError when predictions, table, attributes and embedding are not of the same patches."""
-    told, groups = read_predictions(paths["predictions"]), read_groups(paths["rows"])
-    if [line["row"] for line in read_csv(paths["rows"], ("row",))] != [str(row) for row in told.rows]:
-        raise InputError(f"{paths['predictions']}: other rows than {paths['rows']}; predict the split again")
+    told, _ = read_with_table(paths["predictions"], paths["rows"])
+    groups = read_groups(paths["rows"])
     n = len(told.rows)
     attributes, embedding = open_attributes(paths["attributes"], n), open_embedding(paths["embedding"], n)
-    return Part(told.rows, told.labels, told.probabilities, groups, np.asarray(attributes), np.asarray(embedding))
+    return Part(told.rows, told.labels, told.probabilities, groups, np.asarray(attributes), embedding)
 
 
 def free_of_answer(fitted: Part, *others: Part) -> tuple[Part, ...]:
-    """The parts, with that taken out of each activation which logit and certainty explain linearly in the first.
+    """The parts with an embedding float32 (N,COMPONENTS at most) that says nothing of the answer, fitted on the first.
 
-    Without this a cluster would gather the patches that the model is unsure of, and be weak in every model. No label
-    is used.
+    What logit and certainty explain linearly is taken out of each activation: else a cluster would gather the patches
+    that the model is unsure of, and be weak in every model. The rest, each activation in its own standard deviations,
+    is cut to its principal components: a distance over thousands of activations is mostly noise, and costs the time
+    and the memory of them all. No label is used.
     """
-
-    def design(part: Part) -> np.ndarray:
-        logits = logit(np.clip(part.probabilities, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY))
-        return np.stack([np.ones(len(logits)), logits, np.abs(logits)], axis=1)
-
-    weights = np.linalg.lstsq(design(fitted), fitted.embedding, rcond=None)[0]
+    inverse = np.linalg.pinv(_design(fitted)).astype(np.float32)
+    weights = sum(inverse[:, at] @ fitted.embedding[at] for at in _chunks(len(fitted.rows)))
+    square = np.zeros((fitted.embedding.shape[1],) * 2)
+    for freed in _freed(fitted, weights):
+        square += freed.T @ freed
+    scale = np.sqrt(np.maximum(np.diag(square) / len(fitted.rows), 1e-12))
+    count = len(square)
+    axes = eigh(square / np.outer(scale, scale), subset_by_index=(max(0, count - COMPONENTS), count - 1))[1]
+    onto = (axes / scale[:, None]).astype(np.float32)
     return tuple(
-        replace(part, embedding=(part.embedding - design(part) @ weights).astype(np.float32))
+        replace(part, embedding=np.concatenate([freed @ onto for freed in _freed(part, weights)]))
         for part in (fitted, *others)
     )
+
+
+def _design(part: Part) -> np.ndarray:
+    logits = logit(np.clip(part.probabilities, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY))
+    return np.stack([np.ones(len(logits)), logits, np.abs(logits)], axis=1)
+
+
+def _chunks(n: int) -> Iterator[slice]:
+    return (slice(start, start + CHUNK) for start in range(0, n, CHUNK))
+
+
+def _freed(part: Part, weights: np.ndarray) -> Iterator[np.ndarray]:
+    """The embedding less what the answer explains of it, float32 (n,D), chunk by chunk."""
+    design = _design(part).astype(np.float32)
+    return (part.embedding[at] - design[at] @ weights for at in _chunks(len(part.rows)))
+
+
+def _figure(value: float) -> str:
+    return (f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2g}").replace("-", "−")
+
+
+def looks(part: Part, found: Slice) -> list[dict[str, Any]]:
+    """The attributes in which a slice is furthest from the rest of a part, in sd of the rest, the furthest first."""
+    inside = part.members(found)
+    told: list[tuple[float, dict[str, Any]]] = []
+    for name, values in zip(ATTRIBUTES, part.attributes.T.astype(np.float64), strict=True):
+        spread = float(values[~inside].std())
+        if inside.any() and spread > 0:
+            here, there = float(values[inside].mean()), float(values[~inside].mean())
+            word = WORDS[name][int(here > there)]
+            said = f"{word} ({name.replace('_', ' ')} {_figure(here)} against {_figure(there)})"
+            off = (here - there) / spread
+            told.append((abs(off), {"attribute": name, "unit": UNITS[name], "inside": here, "rest": there,
+                                    "difference_sd": off, "words": said}))  # fmt: skip
+    return [line for _, line in sorted(told, key=lambda one: -one[0])[:LOOKS]]
 
 
 def describe(part: Part, found: Slice, threshold: float, rules: EvaluationSettings) -> dict[str, Any]:
@@ -170,13 +215,7 @@ def describe(part: Part, found: Slice, threshold: float, rules: EvaluationSettin
     shares = [estimate_proportion(wrong & one, one, part.groups, rules).as_document() for one in (inside, ~inside)]
     groups = Groups(part.groups.ids[inside], part.groups.noun)
     area = estimate_area("roc_auc", part.labels[inside], part.probabilities[inside], groups, rules)
-    held = min(int(np.sum(side & (part.labels == label))) for side in (inside, ~inside) for label in (0, 1))
-    gap: dict[str, Any] = {"value": None, "note": "fewer than two patches of a class in the slice or in the rest"}
-    if held >= 2:
-        answers = part.labels, part.probabilities, inside
-        gap = vars(gap_to_rest("roc_auc", *answers, threshold=threshold, groups=part.groups, rules=rules))
-    losses = part.losses
-    excess = deviations(part.labels, losses)[0]
+    excess = deviations(part.labels, part.losses)[0]
     return {
         "n": int(inside.sum()),
         "positives": int(part.labels[inside].sum()),
@@ -184,11 +223,8 @@ def describe(part: Part, found: Slice, threshold: float, rules: EvaluationSettin
         "false_alarms": int(np.sum(wrong & inside & (part.labels == 0))),
         "error_rate": shares[0],
         "rest_error_rate": shares[1],
-        "mean_loss": float(losses[inside].mean()) if inside.any() else None,
-        "rest_mean_loss": float(losses[~inside].mean()) if not inside.all() else None,
         "excess_loss": float(excess[inside].mean()) if inside.any() else None,
         "roc_auc": area.as_document(),
-        "roc_auc_gap": gap,
     }
 
 

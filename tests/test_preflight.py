@@ -1,0 +1,533 @@
+"""The pre-flight: each known cause of failed jobs is planted and has to be found, in its own row, with what to do."""
+
+import gzip
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from conftest import ROOT
+from slurm_cluster import running_cluster, why_not
+
+from pcam.checks import (
+    FIX,
+    NOT_APPLICABLE,
+    PASS,
+    UNKNOWN,
+    WARN,
+    Check,
+    check_account,
+    check_data,
+    check_files,
+    check_folders,
+    check_git,
+    check_gpu,
+    check_hours,
+    check_limits,
+    check_memory,
+    check_packages,
+    check_partitions,
+    check_room,
+    check_walltime,
+    draw_table,
+    patches_told,
+)
+from pcam.cluster import NoAnswer, Sent, ask, gpus_of, has_accounting, minutes_of, read_accounts, read_partitions
+from pcam.facts import PATCH_BYTES, pcam_filename
+from pcam.files import write_csv, write_text
+from pcam.hdf5 import write_labels, write_patches
+from pcam.needs import Room, estimate_hours, estimate_room, training_seconds
+from pcam.planned import Job, gpus_asked
+from pcam.preflight import pins, places_of, read_answer, rows_of_job
+from pcam.probe import differing_packages, needed_memory, try_file, try_folder
+from pcam.settings import read_config
+from workflow import TINY, snakemake, succeeded
+
+SCRIPTS = ROOT / "workflow" / "scripts"
+MIB = 2**20
+# As Slurm 22.05 prints them, shortened; the second GPU node is drained.
+PARTITIONS = """\
+PartitionName=gpu_course AllowGroups=ALL Default=NO MaxTime=02:00:00 State=UP MaxMemPerNode=16384
+PartitionName=thin_course AllowGroups=ALL Default=YES MaxTime=1-00:00:00 MaxCPUsPerNode=4 State=UP
+PartitionName=old AllowGroups=ALL Default=NO MaxTime=UNLIMITED State=DOWN MaxMemPerNode=UNLIMITED
+"""
+NODES = """\
+NodeName=gpu1 Arch=x86_64 CPUTot=8 Gres=gpu:a100:2(S:0) RealMemory=32768 State=MIXED Partitions=gpu_course BootTime=x
+NodeName=gpu2 Arch=x86_64 CPUTot=64 Gres=gpu:8 RealMemory=999999 State=IDLE+DRAIN Partitions=gpu_course BootTime=x
+NodeName=thin1 Arch=x86_64 CPUTot=16 Gres=(null) RealMemory=8000 State=IDLE Partitions=thin_course,old BootTime=x
+"""
+CLUSTER = read_partitions(PARTITIONS, NODES)
+TRAINING = Job(
+    "train_seed", {"variant": "baseline", "seed": "0"}, queued=True, partition="gpu_course", cpus=4, mem_mb=12000,
+    minutes=60, all_minutes=60, gpus=1,
+)  # fmt: skip
+
+
+def settings_of(**changes):
+    config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+    for key, value in changes.items():
+        config[key] = {**config[key], **value}
+    return read_config(config)
+
+
+def request(folder: Path, **changes) -> dict:
+    asked = {"pins": {}, "files": [], "folders": [str(folder)], "imports": [], "gpu": False, "recipes": {}}
+    return {**asked, **changes}
+
+
+def probed(folder: Path, asked: dict, *options: str, path: str = "") -> dict:
+    """The answer of a probe that runs in a Python of its own, as in a job."""
+    file = folder / "request.json"
+    file.write_text(json.dumps(asked))
+    done = subprocess.run(
+        [sys.executable, *options, "-m", "pcam.probe", str(file)],
+        capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": f"{SCRIPTS}:{path}"},
+    )  # fmt: skip
+    answer = read_answer(f"a module greets\n{done.stdout}")
+    assert answer is not None
+    return answer
+
+
+# Packages and the environment.
+
+
+def test_a_missing_package_and_one_of_another_version_are_named(tmp_path: Path) -> None:
+    pinned = {"numpy": np.__version__, "scipy": "0.0.1", "no-such-package": "1.0"}
+    answer = probed(tmp_path, request(tmp_path, pins=pinned))
+    assert {row["name"] for row in answer["packages"]} == {"scipy", "no-such-package"}
+    lacking = check_packages(answer, ["no-such-package", "numpy"])
+    assert lacking.result == FIX and "lacks no-such-package" in lacking.seen and "pip install" in lacking.todo
+    differing = check_packages(answer, ["numpy"])
+    assert differing.result == WARN and "0.0.1" in differing.seen
+    assert check_packages({**answer, "packages": []}, ["numpy"]).result == PASS
+
+
+def test_a_build_of_the_pinned_version_is_no_other_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "2.13.0+cpu")
+    assert differing_packages({"torch": "2.13.0"}) == []
+    assert differing_packages({"torch": "2.13"}) == [{"name": "torch", "wanted": "2.13", "found": "2.13.0+cpu"}]
+
+
+def test_a_package_that_is_there_and_cannot_be_imported_is_named_with_its_error(tmp_path: Path) -> None:
+    about = tmp_path / "broken_one-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-one\nVersion: 1.0\n")
+    (about / "RECORD").write_text("broken_inside/__init__.py,,\n")
+    (tmp_path / "broken_inside").mkdir()
+    (tmp_path / "broken_inside" / "__init__.py").write_text("raise ImportError('libcuda.so.1: cannot open')")
+    asked = request(tmp_path, pins={"broken-one": "1.0"}, imports=["broken-one", "numpy", "pyyaml", "pillow"])
+    answer = probed(tmp_path, asked, path=str(tmp_path))
+    assert answer["packages"] == []
+    row = check_packages(answer, ["broken-one"])
+    assert row.result == FIX and row.seen.endswith("cannot import broken-one: ImportError: libcuda.so.1: cannot open")
+
+
+def test_a_job_with_another_python_is_told_from_its_packages(tmp_path: Path) -> None:
+    """-S: a Python that has nothing but its own library, as one outside the environment."""
+    recipes = {"baseline": {"architecture": {}, "batch_size": 8}}
+    asked = request(
+        tmp_path, pins=pins(), imports=["torch"], gpu=True, recipes=recipes, files=[str(tmp_path / "a_x.h5")]
+    )
+    (tmp_path / "a_x.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    answer = probed(tmp_path, asked, "-S")
+    row = check_packages(answer, ["torch", "h5py"])
+    assert row.result == FIX and "lacks " in row.seen and "torch" in row.seen and sys.executable in row.seen
+    assert check_gpu(answer, asked=True).result == FIX
+    assert check_memory(answer, 4000, gpu=False).result == UNKNOWN
+    assert check_files(answer).result == PASS  # what lacks h5py cannot judge a file
+
+
+# Files.
+
+
+def data_file(folder: Path, part: str, n: int = 3, *, split: str = "train") -> Path:
+    path = folder / pcam_filename(split, part.removesuffix(".gz"))
+    if part.startswith("x"):
+        write_patches(path, np.zeros((n, 96, 96, 3), np.uint8 if split != "train" else np.float32))
+    else:
+        write_labels(path, np.arange(n) % 2, n)
+    if part.endswith(".gz"):
+        packed = path.with_suffix(".h5.gz")
+        packed.write_bytes(gzip.compress(path.read_bytes(), 1))
+        return packed
+    return path
+
+
+@pytest.mark.parametrize("part", ["x.h5", "y.h5", "x.h5.gz", "y.h5.gz"])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_sound_file_tells_its_patches(tmp_path: Path, part: str, split: str) -> None:
+    path = data_file(tmp_path, part, 5, split=split)
+    told = try_file(str(path))
+    assert told["error"] is None and told["patches"] == 5
+    assert patches_told([told]) == {split: 5}
+    if part.endswith(".gz"):
+        assert told["unpacked_bytes"] == path.with_suffix("").stat().st_size
+
+
+@pytest.mark.parametrize("part", ["x.h5", "y.h5", "x.h5.gz", "y.h5.gz"])
+def test_a_truncated_file_is_named(tmp_path: Path, part: str) -> None:
+    path = data_file(tmp_path, part)
+    path.write_bytes(path.read_bytes()[:-50])
+    row = check_files({"host": "node", "files": [try_file(str(path))]})
+    assert row.result == FIX and path.name in row.seen and "cut short" in row.seen and "fetch" in row.todo
+
+
+@pytest.mark.parametrize("part", ["x.h5", "x.h5.gz"])
+def test_a_web_page_under_a_data_files_name_is_named(tmp_path: Path, part: str) -> None:
+    path = data_file(tmp_path, part)
+    path.write_bytes(b"<!DOCTYPE html>" + b" " * 5000)
+    assert path.name in check_files({"host": "node", "files": [try_file(str(path))]}).seen
+
+
+def test_a_file_in_two_gzip_members_is_whole(tmp_path: Path) -> None:
+    path = data_file(tmp_path, "x.h5.gz")
+    plain = path.with_suffix("").read_bytes()
+    path.write_bytes(gzip.compress(plain[:70_000], 1) + gzip.compress(plain[70_000:], 1))
+    assert try_file(str(path))["error"] is None
+
+
+def test_missing_and_unreadable_files_are_named(tmp_path: Path) -> None:
+    folder = tmp_path / "train_x.h5"
+    folder.mkdir()  # root may read any file, but nobody reads a folder
+    row = check_files({"host": "node", "files": [try_file(str(tmp_path / "no.h5")), try_file(str(folder))]})
+    assert row.result == FIX and "no.h5: No such file" in row.seen and "train_x.h5: Is a directory" in row.seen
+
+
+def test_labels_of_another_number_than_patches_are_no_pair(tmp_path: Path) -> None:
+    files = [try_file(str(data_file(tmp_path, "x.h5", 4))), try_file(str(data_file(tmp_path, "y.h5", 6)))]
+    row = check_files({"host": "node", "files": files})
+    assert row.result == FIX and "4 and 6" in row.seen
+
+
+def test_n_that_the_files_do_not_tell_is_not_known() -> None:
+    assert check_data("PCam files", "folder", {"train": 5}, "").result == UNKNOWN
+
+
+# Folders and room.
+
+
+def test_a_folder_that_is_not_writable_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    blocked = try_folder(str(tmp_path / "file" / "results"))
+    good = try_folder(str(tmp_path / "not" / "yet" / "there"))
+    row = check_folders({"host": "node", "folders": [good, blocked]})
+    assert row.result == FIX and str(tmp_path / "file") in row.seen and good["error"] is None
+    assert not (tmp_path / "not").exists() and list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_of_another_user_is_named(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    assert check_folders({"host": "node", "folders": [try_folder(str(tmp_path))]}).result == FIX
+
+
+def test_a_full_disk_is_found_by_the_sum_of_what_lies_on_it() -> None:
+    def folder(path: str, device: int, free: float) -> dict:
+        return {"path": path, "place": path, "error": None, "free_bytes": free, "device": device}
+
+    rooms = [Room("data", 6 * 10**9, "store"), Room("results", 6 * 10**9, "states")]
+    one_disk = {"folders": [folder("data", 1, 1e10), folder("results", 1, 1e10)]}
+    two_disks = {"folders": [folder("data", 1, 1e10), folder("results", 2, 1e10)]}
+    row = check_room(rooms, one_disk)
+    assert row.result == FIX and "12.0 GB needed, 10.0 GB free" in row.seen
+    assert check_room(rooms, two_disks).result == PASS
+
+
+def test_room_follows_from_n_and_from_what_is_still_to_be_made() -> None:
+    patches = {"train": 100, "valid": 10, "test": 10}
+    jobs = [Job("build_store", {}, True), Job("train_seed", {}, True)]
+    data, results = estimate_room(settings_of(), patches, [1000], jobs)
+    assert data.needed == 120 * PATCH_BYTES + 1000 and results.needed > 0
+    made = estimate_room(settings_of(), patches, [], [])
+    assert made[0].needed == 0 and made[1].needed < results.needed
+
+
+# What Slurm says.
+
+
+def test_times_and_gpus_in_slurms_notation() -> None:
+    told = {"60": 60, "60:30": 61, "1:30:00": 90, "2-12": 3600, "2-12:30": 3630, "1-00:00:00": 1440, "UNLIMITED": None}
+    assert {text: minutes_of(text) for text in told} == told
+    gpus = {"(null)": 0, "gpu:2": 2, "gpu:a100:4(S:0-1)": 4, "nvme:1,gpu:mig-1g:3": 3, "gpu": 1, "": 0}
+    assert {text: gpus_of(text) for text in gpus} == gpus
+    asked = [({"gres": "gpu:1"}, 1), ({"gres": "gpu:a100:2"}, 2), ({"gpu": 3}, 3), ({"gres": "nvme:1"}, 0), ({}, 0)]
+    assert [gpus_asked(resources) for resources, _ in asked] == [count for _, count in asked]
+
+
+def test_an_unknown_closed_or_drained_partition_is_named() -> None:
+    assert check_partitions([TRAINING], CLUSTER).result == PASS
+    for name, words in (("gpu_corse", "no such partition"), ("old", "takes no jobs")):
+        row = check_partitions([replace(TRAINING, partition=name)], CLUSTER)
+        assert row.result == FIX and f"{name}: {words}, for train_seed" in row.seen and "thin_course" in row.todo
+    drained = read_partitions(PARTITIONS, NODES.replace("State=MIXED", "State=DOWN*"))
+    assert "down or drained" in check_partitions([TRAINING], drained).seen
+
+
+def test_an_unknown_account_is_named_where_the_cluster_keeps_any() -> None:
+    ours = read_accounts("course\nlab\n")
+    assert check_account([replace(TRAINING, account="Course")], ours).result == PASS
+    row = check_account([replace(TRAINING, account="corse")], ours)
+    assert row.result == FIX and "corse" in row.seen and "course, lab" in row.todo
+    assert check_account([replace(TRAINING, account="corse")], None).result == NOT_APPLICABLE
+    assert has_accounting("AccountingStorageType   = accounting_storage/slurmdbd")
+    assert not has_accounting("AccountingStorageType   = accounting_storage/none")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"mem_mb": 20000}, "20,000 MB of memory, gpu_course gives 16,384"),  # the partition's own limit
+        ({"partition": "thin_course", "gpus": 0, "mem_mb": 9000}, "9,000 MB of memory, thin_course gives 8,000"),
+        ({"cpus": 9}, "9 cpus, gpu_course gives 8"),  # the node with 64 is drained
+        ({"partition": "thin_course", "gpus": 0, "mem_mb": 1, "cpus": 5}, "5 cpus, thin_course gives 4"),
+        ({"gpus": 4}, "4 GPUs, gpu_course gives 2"),
+        ({"minutes": 121}, "121 minutes, gpu_course gives 120"),
+    ],
+)
+def test_a_rule_that_asks_for_more_than_its_partition_has_is_named(change: dict, words: str) -> None:
+    assert check_limits([TRAINING], CLUSTER).result == PASS
+    row = check_limits([TRAINING, replace(TRAINING, **change)], CLUSTER)
+    assert row.result == FIX and row.seen == f"train_seed asks for {words}"
+
+
+def test_a_machine_without_slurm_says_so() -> None:
+    with pytest.raises(NoAnswer, match="no-such-command is not installed"):
+        ask(("no-such-command",))
+    with pytest.raises(NoAnswer, match="false: exit code 1"):
+        ask(("false",))
+
+
+# GPU and memory.
+
+
+def test_a_gpu_that_torch_does_not_see_is_a_fault_where_one_was_asked_for() -> None:
+    blind = {"host": "gpu1", "gpu": {"name": None, "free_bytes": None, "error": "torch 2 sees no GPU"}}
+    assert check_gpu(blind, asked=True).result == FIX
+    assert check_gpu(blind, asked=False).result == NOT_APPLICABLE
+    seeing = {"host": "gpu1", "gpu": {"name": "NVIDIA A100", "free_bytes": 4 * 2**30, "error": None}}
+    assert check_gpu(seeing, asked=True) == Check("GPU", PASS, "NVIDIA A100, 4.0 GiB free, on gpu1")
+
+
+def test_a_training_too_large_for_the_gpu_slice_or_the_memory_asked_for_is_named() -> None:
+    architecture = {"model": "resnet", "width": 64, "depth": 2, "hidden": 8, "dropout": 0.0, "tta": True}
+    recipes = {
+        name: {"architecture": architecture, "batch_size": size} for name, size in (("small", 1), ("large", 4096))
+    }
+    memory = needed_memory(recipes)
+    assert memory["large"] > 4.8 * 2**30 > memory["small"] > 0 < memory["process"]
+    answer = {"host": "gpu1", "memory": memory, "gpu": {"name": "A100 MIG 1g.5gb", "free_bytes": int(4.8 * 2**30)}}
+    row = check_memory(answer, 12000, gpu=True)
+    assert (
+        row.result == FIX and row.seen.startswith("large needs") and "A100 MIG" in row.seen and "small" not in row.seen
+    )
+    host = check_memory(answer, memory["process"] // MIB + 1000, gpu=False)
+    assert host.result == FIX and "MB asked for" in host.seen
+    assert check_memory(answer, 10**7, gpu=False).result == PASS
+
+
+# Time.
+
+
+@pytest.fixture
+def earlier(tmp_path: Path) -> Path:
+    """Results of a run that trained 2 epochs of 1,000 patches in 50 s: 40 patches/s."""
+    results = tmp_path / "results"
+    write_csv(results / "splits" / "train.csv", ("row",), [(i,) for i in range(1000)])
+    write_csv(results / "train" / "baseline" / "seed-0" / "history.csv", ("epoch",), [(1,), (2,)])
+    write_text(results / "benchmarks" / "train_seed" / "baseline" / "seed-0.tsv", "s\th:m:s\n50.0\t0:00:50\n")
+    write_text(results / "benchmarks" / "build_store" / "train.tsv", "s\th:m:s\n36.0\t0:00:36\n")
+    return results
+
+
+def test_no_rate_is_made_up(tmp_path: Path) -> None:
+    hours = estimate_hours([TRAINING, Job("build_store", {}, True)], settings_of(), 1000, tmp_path)
+    assert hours.hours is None and hours.unmeasured == ("train_seed", "build_store")
+    assert check_hours(hours).result == UNKNOWN
+    assert check_walltime([(TRAINING, None)]).result == UNKNOWN
+    assert check_walltime([]).result == NOT_APPLICABLE
+
+
+def test_hours_follow_from_measured_seconds(earlier: Path) -> None:
+    settings = settings_of(train={"epochs": 4})
+    seconds, basis = training_seconds(TRAINING, settings, 3000, earlier)
+    assert seconds == pytest.approx(4 * 3000 / 40) and basis.endswith("train_seed/baseline/seed-0.tsv")
+    jobs = [TRAINING, Job("build_store", {}, True), Job("build_store", {}, True), Job("slice_metrics", {}, True)]
+    hours = estimate_hours(jobs, settings, 3000, earlier)
+    assert hours.hours == pytest.approx((300 + 36 + 36) / 3600) and hours.unmeasured == ("slice_metrics",)
+    assert training_seconds(TRAINING, settings, None, earlier) is None
+
+
+def test_the_benchmark_of_the_partition_tells_of_a_variant_that_has_not_trained(earlier: Path) -> None:
+    columns = ("partition", "mode", "batch_size", "precision", "images_per_s")
+    rows = [("gpu_course", "loop", 8, "fp32", 100.0), ("gpu_course", "loop", 512, "fp32", 9999.0),
+            ("gpu_course", "loop", 32, "fp32", None), ("gpu_course", "loop", 8, "bf16", 300.0),
+            ("local", "loop", 8, "fp32", 1.0), ("gpu_course", "inference", 8, "fp32", 5000.0)]  # fmt: skip
+    write_csv(earlier / "benchmark" / "throughput.csv", columns, rows)
+    other = replace(TRAINING, wildcards={"variant": "mlp", "seed": "0"})
+    settings = settings_of(train={"epochs": 1, "batch_size": 64})
+    epochs = settings.variant("mlp").epochs
+    seconds, basis = training_seconds(other, settings, 1000, earlier)
+    assert seconds == pytest.approx(epochs * 1000 / 100) and "batch size 8" in basis
+    (earlier / "benchmark" / "throughput.csv").unlink()
+    seconds, basis = training_seconds(other, settings, 1000, earlier)
+    assert seconds == pytest.approx(epochs * 1000 / 40) and "baseline" in basis
+
+
+@pytest.mark.parametrize(
+    ("seconds", "with_retries", "result"),
+    [(40 * 60, 60, PASS), (55 * 60, 60, WARN), (61 * 60, 60, FIX), (61 * 60, 360, WARN), (361 * 60, 360, FIX)],
+)
+def test_a_time_limit_below_the_measured_need_is_named(seconds: float, with_retries: int, result: str) -> None:
+    job = replace(TRAINING, all_minutes=with_retries)
+    row = check_walltime([(TRAINING, (10.0, "a.tsv")), (job, (seconds, "b.tsv"))])
+    assert row.result == result and f"needs {seconds // 60} of 60 minutes, by b.tsv" in row.seen
+    assert ("runtime of train_seed" in row.todo) == (result != PASS)
+
+
+def test_code_that_no_commit_holds_is_a_warning() -> None:
+    assert check_git({"commit": None, "dirty": None}).result == WARN
+    assert check_git({"commit": "0123456789", "dirty": True}).result == WARN
+    assert check_git({"commit": "0123456789", "dirty": False}).result == PASS
+
+
+# Jobs that look around.
+
+
+def test_each_place_gets_one_job_the_one_that_asks_for_most() -> None:
+    small = Job("a_rule", {}, True, partition="gpu_course", mem_mb=1)
+    thin = Job("b_rule", {}, True, partition="thin_course", mem_mb=5)
+    places = places_of([small, TRAINING, thin, replace(TRAINING, mem_mb=20000)])
+    assert {name: jobs[0].mem_mb for name, jobs in places.items()} == {
+        "gpu_course, with GPU": 20000, "gpu_course, without GPU": 1, "thin_course": 5,
+    }  # fmt: skip
+
+
+def test_a_job_that_gave_no_answer_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pcam.preflight.LAG_S", 0.0)
+    output = tmp_path / "job.txt"
+    sent = Sent("7", None, output)
+    queued = rows_of_job("gpu_course", [TRAINING], sent, ("PENDING", "Resources"))
+    assert [row.result for row in queued] == [UNKNOWN] and "still queued after" in queued[0].seen
+    unshared = rows_of_job("gpu_course", [TRAINING], sent, ("COMPLETED", ""))
+    assert unshared[0].result == FIX and "share" in unshared[0].todo
+    output.write_text("/bin/sh: 1: /home/x/.venv/bin/python: not found\n")
+    lost = rows_of_job("gpu_course", [TRAINING], sent, ("FAILED", ""))
+    assert lost[0].result == FIX and "python: not found" in lost[0].seen and "environment" in lost[0].todo
+    refused = rows_of_job("gpu_course", [TRAINING], Sent(None, "Invalid partition name specified", output), ("", ""))
+    assert refused[0].result == FIX and "Invalid partition name" in refused[0].seen
+
+
+def test_the_table_is_aligned_and_keeps_every_word() -> None:
+    rows = [Check("space", FIX, "word " * 60, "make room " * 20), Check("a longer name", PASS, "fine")]
+    lines = draw_table(rows, 100).splitlines()
+    assert max(map(len, lines)) <= 100
+    column = lines[0].index("seen")
+    assert all(line[column - 2 : column] in ("  ", "", "--") for line in lines)
+    assert " ".join(lines).split().count("word") == 60 and " ".join(lines).split().count("room") == 20
+
+
+# The target, as a user meets it.
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """PCam files: train packed, labels of test not handed out."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for split in ("train", "valid", "test"):
+        for part in ("x.h5.gz", "y.h5.gz") if split == "train" else ("x.h5", "y.h5"):
+            data_file(folder, part, {"train": 8, "valid": 6, "test": 4}[split], split=split)
+    for part in ("x.h5", "y.h5"):
+        (folder / pcam_filename("train", part)).unlink()
+    (folder / pcam_filename("test", "y.h5")).unlink()
+    return folder
+
+
+@pytest.mark.slow
+def test_preflight_says_what_will_run_and_stops_before_a_fault(tmp_path: Path, directory: Path) -> None:
+    config = tmp_path / "mine.yaml"
+    tiny = yaml.safe_load(TINY.read_text())
+    config.write_text(
+        yaml.safe_dump({**tiny, "data": {**tiny["data"], "source": "directory", "directory": str(directory)}})
+    )
+    done = succeeded(snakemake(tmp_path / "run", "preflight", config=config))
+    document = json.loads((tmp_path / "run" / "results" / "preflight.json").read_text())
+    results = {row["check"]: row["result"] for row in document["checks"]}
+    assert document["result"] == PASS and document["provenance"]["rule"] == "preflight" and not document["slurm"]
+    assert document["patches"] == {"train": 8, "valid": 6, "test": 4}
+    assert document["jobs"]["train_seed"] == 4 and document["hours"]["hours"] is None
+    assert set(results) >= {"data", "jobs", "time", "packages", "files", "writable", "space", "memory", "GPU", "Slurm"}
+    assert FIX not in results.values() and results["Slurm"] == NOT_APPLICABLE
+    assert "N train 8, valid 6, test 4" in " ".join(done.split()) and "what to do" in done
+    # Nothing ran, and a dry-run says nothing of it.
+    assert {path.name for path in (tmp_path / "run" / "results").iterdir()} == {"preflight.json", "logs"}
+    assert "Pre-flight" not in succeeded(snakemake(tmp_path / "run", "--dry-run", "preflight", config=config))
+
+    broken = directory / pcam_filename("valid", "x.h5")
+    broken.write_bytes(broken.read_bytes()[:-50])
+    failed = snakemake(tmp_path / "run", "preflight", config=config)
+    assert failed.returncode != 0 and "Traceback" not in failed.stdout
+    assert "to fix: files" in failed.stdout and "cut short" in failed.stdout
+    assert json.loads((tmp_path / "run" / "results" / "preflight.json").read_text())["result"] == FIX
+    broken.unlink()
+    missing = snakemake(tmp_path / "run", "preflight", config=config)
+    assert missing.returncode != 0 and "Traceback" not in missing.stdout
+    assert f"{broken}: no such file" in missing.stdout
+
+    shutil.rmtree(tmp_path / "run" / "results")
+    (tmp_path / "run" / "results").write_text("in the way")
+    blocked = snakemake(tmp_path / "run", "preflight")
+    assert blocked.returncode != 0 and "Traceback" not in blocked.stdout and "pre-flight: results" in blocked.stdout
+
+
+@pytest.mark.slow
+def test_on_slurm_it_looks_from_inside_jobs_and_stops_a_run_before_anything_is_queued(tmp_path: Path) -> None:
+    if reason := why_not(accounting=True):
+        pytest.skip(reason)
+    with running_cluster(tmp_path / "c", accounting=True) as cluster:
+
+        def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+            line = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--configfile", TINY]
+            line += ["--directory", tmp_path / "run", "--profile", ROOT / "profiles" / "slurm", *arguments]
+            return subprocess.run(
+                [str(word) for word in line], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+                cwd=ROOT, env=cluster.environment,
+            )  # fmt: skip
+
+        asked = run("preflight")
+        rows = {
+            row["check"]: row
+            for row in json.loads((tmp_path / "run" / "results" / "preflight.json").read_text())["checks"]
+        }
+        # Jobs answered from both partitions; the GPU of this cluster is none, and torch says so.
+        for name in ("packages", "files", "writable"):
+            assert rows[f"{name} on thin_course"]["result"] in (PASS, WARN), rows
+        gpu = next(row for name, row in rows.items() if name.startswith("GPU on gpu_course"))
+        assert gpu["result"] == FIX and "sees no GPU" in gpu["seen"] and asked.returncode != 0
+        assert {rows[name]["result"] for name in ("partitions", "account", "limits")} == {PASS}, rows
+
+        faults = ("build_store:slurm_partition=nowhere", "survey_patches:slurm_account=nobody",
+                  "synthesize_sample:mem_mb=99999999")  # fmt: skip
+        stopped = run("--set-resources", *faults)
+        assert stopped.returncode != 0 and "Traceback" not in stopped.stdout, stopped.stdout[-3000:]
+        assert "to fix: partitions, account, limits" in stopped.stdout
+        found = json.loads((tmp_path / "run" / "results" / "preflight.json").read_text())["checks"]
+        seen = {row["check"]: row["seen"] for row in found if row["result"] == FIX}
+        assert seen["partitions"] == "nowhere: no such partition, for build_store"
+        assert seen["account"] == "nobody: not among your accounts"
+        assert seen["limits"].startswith("synthesize_sample asks for 99,999,999 MB of memory, thin_course gives")
+        assert not (tmp_path / "run" / "data").exists()
+        history = subprocess.run(
+            ["sacct", "-nPX", "--format=Comment,JobName"],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=cluster.environment,
+        )
+        assert "synthesize_sample" not in history.stdout and "preflight" in history.stdout
