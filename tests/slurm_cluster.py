@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PACKAGES = "slurm-wlm slurm-wlm-basic-plugins munge slurmdbd mariadb-server"
@@ -89,6 +89,18 @@ class Cluster:
                 print("jobs are still there; the daemons go all the same", file=sys.stderr)
         for path in sorted((self.folder / "pids").glob("*"), key=lambda path: path.stat().st_mtime_ns, reverse=True):
             self.end_daemon(path.name, signal.SIGTERM)
+        # A slurmd that was killed leaves the processes of its jobs.
+        self.kill_processes()
+
+    def kill_processes(self, job: str | None = None) -> None:
+        """SIGKILL for all processes of a job at once, or of all jobs, as when a node fails; scancel gives them time."""
+        conf = f"SLURM_CONF={self.conf}"
+        for folder in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                marks = (folder / "environ").read_text(errors="replace").split("\0")
+                ids = [mark.removeprefix("SLURM_JOB_ID=") for mark in marks if mark.startswith("SLURM_JOB_ID=")]
+                if conf in marks and ids and job in (None, *ids):
+                    os.kill(int(folder.name), signal.SIGKILL)
 
     def slurm(self, *command: str, check: bool = True) -> str:
         """What a Slurm command prints. Raises: CalledProcessError, TimeoutExpired after 60 s."""

@@ -436,6 +436,21 @@ def test_the_verdict_follows_from_the_parts(tmp_path, changed, largest, bound):
     assert [float(row["loop_low_s"]) < float(row["loop_s"]) < float(row["loop_high_s"]) for row in parts] == [True] * 5
 
 
+def test_a_step_that_costs_the_same_at_any_batch_size_is_told_from_one_that_computes(tmp_path):
+    """Twice the batch in the same time: the device waits for whoever starts its kernels."""
+    same, grown = (measured("local", STEP, sizes=(8, 16)) for _ in range(2))
+    twice = measured("local", {part: 2 * seconds for part, seconds in STEP.items()}, sizes=(16,))
+    points = grown["series"][0]["points"]
+    points[:] = [point for point in points if point["batch_size"] == 8] + twice["series"][0]["points"]
+    found = []
+    for document in (same, grown):
+        write_json(tmp_path / "partition-local.json", document)
+        found.append(collect(tmp_path, "local")[2]["steps"])
+    assert [[step["bottleneck"] for step in steps] for steps in found] == [["overhead"] * 2, ["compute"] * 2]
+    assert [step["fixed_share"] for steps in found for step in steps] == pytest.approx([1, 1, 0, 0], abs=1e-9)
+    assert "overhead-bound: 100% of it is the same at any batch size" in found[0][0]["verdict"]
+
+
 @pytest.mark.parametrize(("loop_s", "agrees"), [(0.0735, True), (0.0715, False), (0.0885, True), (0.1, False)])
 def test_parts_that_do_not_sum_to_the_loop_within_a_tenth_are_said_not_to(tmp_path, loop_s, agrees):
     write_json(tmp_path / "partition-local.json", measured("local", STEP, loop_s=loop_s))

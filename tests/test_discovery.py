@@ -368,8 +368,10 @@ def holds(found: Slice, part: Part, weak: np.ndarray, share: float) -> None:
 
 
 def test_the_planted_slice_of_the_sample_is_found_at_the_top_under_any_model_that_misses_it():
-    asked = {**CONFIG["data"]["sample"], "train_patches": 60, "train_slides": 2, "duplicate_pairs": 0,
-             "cross_split_pairs": 0, "valid_patches": 700, "test_patches": 96, "valid_slides": 10, "test_slides": 2}  # fmt: skip
+    asked = {
+        **CONFIG["data"]["sample"], "train_patches": 60, "train_slides": 2, "duplicate_pairs": 0,
+        "cross_split_pairs": 0, "valid_patches": 700, "test_patches": 96, "valid_slides": 10, "test_slides": 2,
+    }  # fmt: skip
     split = synthesize(from_mapping(SampleSettings, asked))["valid"]
     rng = np.random.default_rng(4)
     margin = rng.normal(2.5, 1.7, len(split.y))

@@ -364,10 +364,11 @@ def test_hours_follow_from_measured_seconds(earlier: Path) -> None:
 
 
 def test_the_benchmark_of_the_partition_tells_of_a_variant_that_has_not_trained(earlier: Path) -> None:
-    columns = ("partition", "mode", "batch_size", "precision", "images_per_s")
+    columns = ("partition", "mode", "batch_size", "precision", "images_per_s", "model")
     rows = [("gpu_course", "loop", 8, "fp32", 100.0), ("gpu_course", "loop", 512, "fp32", 9999.0),
             ("gpu_course", "loop", 32, "fp32", None), ("gpu_course", "loop", 8, "bf16", 300.0),
             ("local", "loop", 8, "fp32", 1.0), ("gpu_course", "inference", 8, "fp32", 5000.0)]  # fmt: skip
+    rows = [(*row, "champion") for row in rows] + [("gpu_course", "loop", 64, "fp32", 7.0, "large")]
     write_csv(earlier / "benchmark" / "throughput.csv", columns, rows)
     other = replace(TRAINING, wildcards={"variant": "mlp", "seed": "0"})
     settings = settings_of(train={"epochs": 1, "batch_size": 64})

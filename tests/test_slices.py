@@ -166,7 +166,7 @@ def test_a_bad_slice_is_claimed_as_the_worst(case):
     bad = case.attributes[:, ATTRIBUTES.index("eosin")] >= 0.4
     case.probabilities[bad] = 1 - case.probabilities[bad]  # the planted failure
     case.ranges = {"stained": {"attribute": "eosin", "low": 0.4}}
-    rows, summary = case.run()
+    _, summary = case.run()
     claims = summary["claims"]
     assert {claim["slice"] for claim in claims} == {"range", "eosin"} and claims[0]["slice"] == "range"
     assert [claim["gap"] for claim in claims] == sorted(claim["gap"] for claim in claims)

@@ -1,14 +1,13 @@
 """The profile, the batch files and the workflow on a real Slurm on this machine, and what happens when jobs fail."""
 
 import importlib.util
-import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -255,15 +254,6 @@ def accounts(cluster: Cluster) -> list[list[str]]:
     return [[*row[:-1], "GPU" if "gres/gpu=1," in row[-1] else "no GPU"] for row in rows]
 
 
-def kill_processes(cluster: Cluster, job: str) -> None:
-    """SIGKILL for all processes of a job at once, as when its node fails; scancel would end them in good order."""
-    marks = {f"SLURM_JOB_ID={job}", f"SLURM_CONF={cluster.conf}"}
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if marks <= set((folder / "environ").read_text(errors="replace").split("\0")):
-                os.kill(int(folder.name), signal.SIGKILL)
-
-
 # Jobs that cost nothing, below the same profile and with the same words at the end.
 FAILING = f"""
 import sys
@@ -379,7 +369,7 @@ def test_a_training_outlives_snakemake_its_walltime_and_the_head_job(tmp_path: P
         second = wait_for(cluster, rule)
         # 3. The head dies as it does with its node. The next one ends the job it left and goes on, in a log of its own.
         log.unlink()
-        kill_processes(cluster, first_head)
+        cluster.kill_processes(first_head)
         until(lambda: jobs(cluster)[first_head][0] not in ("RUNNING", "COMPLETING"), "the head's end", PATIENCE_S)
         assert jobs(cluster)[second][0] == "RUNNING"
         last_head, said = head()

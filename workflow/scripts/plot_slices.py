@@ -79,7 +79,7 @@ def findings(rows: Sequence[Slice], summary: Mapping[str, Any], left_out: int) -
     ]
     for claim in claims[:1]:
         sentences.append(
-            f"The worst gap that chance does not explain: {METRICS[claim['metric']]} {claim['estimate']:.3f} "
+            f"The lowest gap that chance does not explain: {METRICS[claim['metric']]} {claim['estimate']:.3f} "
             f"{place_of(claim)} (n {claim['n']:,}), {abs(claim['gap']):.3f} "
             f"{'below' if claim['gap'] < 0 else 'above'} the rest."
         )

@@ -11,6 +11,7 @@ PART_COLUMNS = ("partition", "model", "precision", "batch_size", "part", "loop_s
 PARTS = ("loading", "transfer", "forward", "backward", "optimiser")
 COMPUTING = ("forward", "backward", "optimiser")
 AGREEMENT = 0.10  # by which the sum of the parts may differ from the loop
+OVERHEAD = 0.5  # share of a step that costs the same whatever its batch, above which computing is not what it waits for
 PLATEAU = 0.95  # share of the highest throughput from which on a larger batch brings no more
 
 Point = Mapping[str, Any]
@@ -118,6 +119,21 @@ def bound_of(parts: Mapping[str, Mapping[str, Any]]) -> str:
     return max(shares, key=lambda name: shares[name])
 
 
+def fixed_share(series: Mapping[str, Any], size: int) -> float | None:
+    """Share of a step that does not grow with its batch (starting kernels, Python), by a line through two batch sizes.
+
+    The other size is the next larger one that was measured, for the largest the next smaller; None without any.
+    """
+    points = points_of(series)
+    steps = {b: b / p["images_per_s"] for (mode, b), p in points.items() if mode == "loop" and p["images_per_s"]}
+    larger, smaller = [b for b in steps if b > size], [b for b in steps if b < size]
+    if size not in steps or not larger + smaller:
+        return None
+    other = min(larger) if larger else max(smaller)
+    per_image = (steps[other] - steps[size]) / (other - size)
+    return min(max(1 - per_image * size / steps[size], 0.0), 1.0)
+
+
 def step_of(document: Mapping[str, Any], series: Mapping[str, Any], size: int) -> dict[str, Any]:
     """Where the time of a training step goes at one batch size, and a sentence that follows from the figures."""
     points = points_of(series)
@@ -125,20 +141,23 @@ def step_of(document: Mapping[str, Any], series: Mapping[str, Any], size: int) -
     step: dict[str, Any] = {key: document[key] for key in ("partition", "node", "device", "job_id")}
     step |= {"model": series["model"], "precision": series["precision"], "batch_size": size, "images_per_s": None,
              "parts": None, "parts_over_loop": None, "agrees": None, "apart_over_loop": None, "largest_part": None,
-             "bottleneck": None}  # fmt: skip
+             "fixed_share": None, "bottleneck": None}  # fmt: skip
     where = f"{document['partition']}, {series['model']}, {series['precision']}, batch size {size}"
     if not loop["values"] or not timed["values"]:
         note = next(point["note"] for point in (loop, timed) if not point["values"])
         return {**step, "verdict": f"{where}: the training step could not be measured: {note}."}
     parts, ratio = part_times(timed, apart), parts_over_loop(timed, loop)
     alone = [told["apart_s"] for told in parts.values()]
-    largest, bound = max(parts, key=lambda part: parts[part]["share"]), bound_of(parts)
+    largest, fixed = max(parts, key=lambda part: parts[part]["share"]), fixed_share(series, size)
+    bound, reason = bound_of(parts), ""
+    if bound == "compute" and fixed is not None and fixed > OVERHEAD:
+        bound, reason = "overhead", f": {fixed:.0%} of it is the same at any batch size (starting kernels, Python)"
     agrees = abs(ratio - 1) <= AGREEMENT
     shares = ", ".join(f"{part} {told['share']:.0%}" for part, told in parts.items())
     low, high = amount(min(loop["values"])), amount(max(loop["values"]))
     verdict = (
         f"{where}: {amount(loop['images_per_s'])} images/s ({low} to {high}, {len(loop['values'])} passes); {shares}. "
-        f"{largest.capitalize()} takes most; the step is {bound}-bound. "
+        f"{largest.capitalize()} takes most; the step is {bound}-bound{reason}. "
         f"The parts sum to {ratio:.0%} of the loop that no clock disturbs"
     )
     verdict += "." if agrees else f": over {AGREEMENT:.0%} apart, so these shares hold for the timed loop alone."
@@ -150,6 +169,7 @@ def step_of(document: Mapping[str, Any], series: Mapping[str, Any], size: int) -
         "agrees": agrees,
         "apart_over_loop": None if None in alone else sum(alone) * loop["images_per_s"] / size,
         "largest_part": largest,
+        "fixed_share": fixed,
         "bottleneck": bound,
         "verdict": verdict,
     }

@@ -92,8 +92,8 @@ def benchmarked(results: Path, partition: str, recipe: TrainSettings) -> Rate | 
         return None
     rows = [
         row
-        for row in read_csv(path, ("partition", "mode", "batch_size", "precision", "images_per_s"))
-        if row["partition"] == partition and row["mode"] == "loop" and row["images_per_s"]
+        for row in read_csv(path, ("partition", "model", "mode", "batch_size", "precision", "images_per_s"))
+        if (row["partition"], row["model"], row["mode"]) == (partition, "champion", "loop") and row["images_per_s"]
         if row["precision"] in (precision, "fp32") and int(row["batch_size"]) <= recipe.batch_size
     ]
     if not rows:
