@@ -20,14 +20,6 @@ rule measure_throughput:
     conda:
         "../../environment.yml"
     threads: settings.train.threads
-    resources:
-        slurm_partition=lambda wildcards: (
-            None if wildcards.partition == "local" else wildcards.partition
-        ),
-        # A GPU partition gives a GPU only to a job that asks for one.
-        gres=lambda wildcards: (
-            "gpu:1" if wildcards.partition.startswith("gpu") else None
-        ),
     params:
         code=code_digest("measure_throughput"),
         models={

@@ -38,14 +38,6 @@ def _source_of(module: str) -> Path | None:
     return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file()), None)
 
 
-@cache
-def _read_source(path: Path) -> tuple[frozenset[str], str]:
-    """Modules that a file imports, and its syntax tree as text; once a file, for most rules share most modules."""
-    tree = ast.parse(path.read_text())
-    names = frozenset(_imported_modules(tree))
-    return names, ast.unparse(ast.fix_missing_locations(_WithoutDocstrings().visit(tree)))
-
-
 @dataclass(frozen=True)
 class _Module:
     code: str  # as the syntax tree gives it, without comments and docstrings
