@@ -327,12 +327,28 @@ def test_on_a_gpu_the_parts_are_told_apart_by_events_that_nothing_waits_for(monk
     monkeypatch.setattr(torch.cuda, "synchronize", lambda *device: waited.append(FakeEvent.now))
     FakeEvent.now = 0.0
     opened = bench.Bench(torch.nn.Identity(), None, torch.device("cuda"), "fp32", np.zeros(1), np.zeros(1))
-    laps = bench.Laps(opened)
+    steps = []
+    trainer = SimpleNamespace(bench=opened, step=steps.append)
+    laps = bench.begin(trainer, [np.arange(4), np.arange(4, 8)])
+    # Steps that nothing times come between the wait and the first mark: the queue is not empty there.
+    assert [rows.tolist() for rows in steps] == [[0, 1, 2, 3], [4, 5, 6, 7]]
     for _ in range(2 * len(PARTS)):
         laps.mark()
-    assert waited == [0.0]  # before the first mark, and not again until the end
+    assert waited == [0.0]
     assert laps.seconds() == [0.001] * 10
     assert waited == [0.0, 11.0]
+
+
+def test_a_partition_without_any_precision_of_the_config_is_drawn_as_such(tmp_path):
+    document = measured("local", STEP)
+    document["series"][0] |= {"points": [], "note": "tf32 is a mode of a GPU's tensor cores", "precision": "tf32"}
+    write_json(tmp_path / "partition-local.json", document)
+    rows, _, found = collect(tmp_path, "local")
+    assert rows[0]["note"].startswith("tf32") and found["steps"] == []
+    png, caption = tmp_path / "a.png", tmp_path / "a.txt"
+    names = [str(tmp_path / name) for name in ("throughput.csv", "bottleneck.json")]
+    plot_throughput(*names, str(png), str(caption), label="SYNTHETIC SAMPLE")
+    assert png.stat().st_size > 0 and caption.read_text().startswith("Nothing was measured.")
 
 
 def test_a_gpu_is_described_as_the_slice_that_torch_sees(monkeypatch):
@@ -465,7 +481,8 @@ def test_parts_that_do_not_sum_to_the_loop_within_a_tenth_are_said_not_to(tmp_pa
     ("speeds", "enough", "at"),
     [
         ({1: 10, 8: 96, 32: 100, 128: 99}, 8, 32),
-        ({1: 10, 8: 94, 32: 100, 128: 80}, 32, 32),
+        ({1: 10, 8: 94, 32: 100, 128: 96}, 32, 32),
+        ({1: 10, 8: 96, 32: 100, 128: 50}, None, 32),  # it falls again
         ({1: 10, 8: 20, 32: 40, 128: 80}, None, 128),  # it still rises
         ({1: 10}, None, 1),  # one size tells nothing
     ],
@@ -496,7 +513,7 @@ def answers_of(folder: Path, *partitions: str) -> dict[str, Any]:
 def test_the_journal_says_what_was_not_measured_and_why(tmp_path):
     document = measured("gpu_course", {**STEP, "loading": 0.5}, sizes=(1, 8), loop_s=0.1)
     document |= {"device": "a GPU", "kind": "cuda", "mig": True, "memory_bytes": 5 * 2**30, "threads": 1,
-                 "cpus_allowed": 4, "load_average": {"before": 0.0}}  # fmt: skip
+                 "cpus_allowed": 4, "load_average": {"before": 0.0, "after": 0.0}}  # fmt: skip
     document["series"].append({"model": "champion", "precision": "bf16", "note": "no bf16 here", "points": []})
     write_json(tmp_path / "partition-gpu_course.json", document)
     told = answers_of(tmp_path, "gpu_course")
@@ -515,7 +532,7 @@ def test_the_journal_says_what_was_not_measured_and_why(tmp_path):
 
 def test_the_journal_names_the_batch_that_ran_out_of_memory(tmp_path):
     document = measured("local", STEP, sizes=(8,))
-    document |= {"kind": "cpu", "memory_bytes": 2**30, "load_average": {"before": 0.0}}
+    document |= {"kind": "cpu", "memory_bytes": 2**30, "load_average": {"before": 0.0, "after": 0.0}}
     for one in document["series"][0]["points"]:
         one |= {"values": [], "passes": [], "images_per_s": None, "memory": None, "note": "out of memory"}
     write_json(tmp_path / "partition-local.json", document)

@@ -89,8 +89,10 @@ def findings(bottleneck: Mapping[str, Any]) -> list[str]:
             text += f", {best['highest'] / known[0]['highest']:.2g} times as many as in {known[0]['precision']}"
         if best["batch_size"]:
             text += f"; from batch size {best['batch_size']} on it is within 5 % of that"
-        else:
+        elif best["highest_at"] == best["largest"]:
             text += f"; it is highest at the largest batch size measured, {best['largest']}"
+        else:
+            text += f"; it is highest at batch size {best['highest_at']}, and falls at larger ones"
         step = next(s for s in bottleneck["steps"] if all(s[k] == best[k] for k in ("partition", "model", "precision"))
                     and s["batch_size"] == best["highest_at"])  # fmt: skip
         if step["parts"]:
@@ -121,10 +123,13 @@ def plot_throughput(throughput_path: str, bottleneck_path: str, png: str, captio
                 speed, [row for row in rows if (row["partition"], row["model"]) == (partition, model)], precisions
             )
             speed.set_xscale("log", base=2)
-            speed.set(title=f"{model} on {partition}", xlabel="batch size", xlim=(sizes[0] / 1.3, sizes[-1] * 1.3))
+            speed.set(title=f"{model} on {partition}", xlabel="batch size")
             speed.set_xticks(sizes, [str(size) for size in sizes])
             speed.minorticks_off()
             steps = [step for step in bottleneck["steps"] if (step["partition"], step["model"]) == (partition, model)]
+            if not steps:
+                undefined_note(part, "no precision of the config could be measured here")
+                continue
             first = steps[0]["precision"]
             draw_parts(part, [step for step in steps if step["precision"] == first])
             part.set(title=f"Parts of a training step, {first}", xlabel="batch size")

@@ -91,6 +91,8 @@ def scaling_sentences(bottleneck: Any) -> Any:
             f"saturated (within 5 % of it) from batch size {found.batch_size} on"
             if found.batch_size is not None
             else f"saturation not reached up to batch size {found.largest}"
+            if found.highest_at == found.largest
+            else f"at batch size {found.largest} no more than {amount(found.at_largest)}"
         )
         if found.limit is not None:
             text += f"; batch size {found.limit.batch_size}: {found.limit.note}"
@@ -111,8 +113,8 @@ def agreement_sentence(bottleneck: Any) -> Any:
         f"{len(ratios)} points."
     )
     if agreeing < len(ratios):
-        text += " Where they do not, the machine did other work meanwhile or the marks cost time: those shares hold for"
-        text += " the timed loop alone."
+        text += " Where they do not, other work on the machine, the marks or the passes' own spread may be why: those"
+        text += " shares hold for the timed loop alone."
     return text
 
 
@@ -181,7 +183,8 @@ def machine_sentences(bottleneck: Any) -> Any:
             text += " (a MIG slice)" if machine.mig else ""
             text += f", driver {machine.driver or 'unknown'}, CUDA {machine.cuda}, processor {machine.cpu}"
         text += f", torch {machine.torch}, {machine.threads} of {machine.cpus_allowed} CPUs, job {machine.job_id}"
-        said.append(f"{text}; load average before {machine.load_average.before:.1f}.")
+        load = machine.load_average
+        said.append(f"{text}; load average {load.before:.1f} before and {load.after:.1f} after.")
     return said
 
 

@@ -61,7 +61,8 @@ def speed_rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def saturation(series: Mapping[str, Any], mode: str) -> dict[str, Any]:
-    """The smallest batch from which throughput is within 5 % of the highest; null where it still rises at the largest.
+    """The smallest batch from which on throughput stays within 5 % of the highest; null where that is only the largest
+    or none, because it still rises there or falls again.
 
     `limit`: why no larger batch was measured, null when the largest of the config was.
     """
@@ -70,17 +71,20 @@ def saturation(series: Mapping[str, Any], mode: str) -> dict[str, Any]:
     largest = known[-1]["batch_size"] if known else 0
     gone = next((p for p in points if p["batch_size"] > largest), None)
     told: dict[str, Any] = {"model": series["model"], "precision": series["precision"], "mode": mode,
-                            "batch_size": None, "highest": None, "highest_at": None, "largest": None, "gain": None,
+                            "batch_size": None, "highest": None, "highest_at": None, "largest": None,
+                            "at_largest": None, "gain": None,
                             "limit": gone and {"batch_size": gone["batch_size"], "note": gone["note"]}}  # fmt: skip
     if not known:
         return told
     best = max(known, key=lambda point: point["images_per_s"])
-    enough = next(p["batch_size"] for p in known if p["images_per_s"] >= PLATEAU * best["images_per_s"])
+    short = [p["batch_size"] for p in known if p["images_per_s"] < PLATEAU * best["images_per_s"]]
+    enough = next((p["batch_size"] for p in known if p["batch_size"] > max(short, default=0)), largest)
     return told | {
         "batch_size": enough if enough < largest else None,
         "highest": best["images_per_s"],
         "highest_at": best["batch_size"],
         "largest": largest,
+        "at_largest": known[-1]["images_per_s"],
         "gain": best["images_per_s"] / known[0]["images_per_s"],
     }
 

@@ -97,8 +97,8 @@ def forget_peak(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> dict[str, Any]:
-    """Bytes at most since forget_peak: torch's allocator (used, reserved) and the driver (in use on the device, by
-    whoever) on a GPU; resident memory of this process on a CPU. Null is what the device does not have."""
+    """Bytes at most since forget_peak: torch's allocator (used, reserved) on a GPU, with what the driver counts in use
+    there now, by whoever; resident memory of this process on a CPU. Null is what the device does not have."""
     peak: dict[str, Any] = {"allocated": None, "reserved": None, "driver": None, "resident": None}
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
