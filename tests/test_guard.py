@@ -411,7 +411,7 @@ def test_a_store_of_other_rows_is_refused(made: Path) -> None:
 def test_answers_to_other_patches_and_to_one_class_are_refused(made: Path) -> None:
     columns = ("row", "label", "probability")
     write_csv(made / "predict.csv", columns, [(row, row % 2, 0.5) for row in range(11)])
-    with pytest.raises(InputError, match=r"12 patches for 12 rows of .*valid.csv and 11 of .*predict.csv"):
+    with pytest.raises(InputError, match=r"predict.csv: its rows are not those of .*valid.csv"):
         fit_made(made)
     write_csv(made / "predict.csv", columns, [(row, 1, 0.5) for row in range(12)])
     with pytest.raises(InputError, match="patches of one class only; a guard needs both"):

@@ -68,8 +68,7 @@ def draw_calibration(axes: Axes, calibration: Mapping[str, Any]) -> None:
     """The slices furthest off, claimed ones in orange and filled."""
     axes.set_title("Calibration by slice")
     tested = [row for row in calibration["slices"] if row["p"] is not None]
-    rows = sorted(tested, key=lambda row: (not row["claimed"], row["p"], -abs(row["gap"])))[:SHOWN]
-    if not rows:
+    if not (rows := sorted(tested, key=lambda row: (not row["claimed"], row["p"], -abs(row["gap"])))[:SHOWN]):
         undefined_note(axes, "no slice holds enough patches and slides")
         axes.set(xticks=[], yticks=[])
         return
@@ -80,8 +79,7 @@ def draw_calibration(axes: Axes, calibration: Mapping[str, Any]) -> None:
             axes.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=1.6)
         axes.plot([row["gap"]], [y], "o", color=colour, markerfacecolor=face)
     axes.set_yticks(range(len(rows)), [f"{slice_name(row)} (n {row['n']:,})" for row in rows], fontsize=7.5)
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_xlabel("mean probability − share of tumour")
+    axes.set(ylim=(len(rows) - 0.4, -0.6), xlabel="mean probability − share of tumour")
 
 
 def draw_mix(axes: Axes, mix: Mapping[str, Any]) -> None:

@@ -73,10 +73,8 @@ def findings(rows: Sequence[Slice], summary: Mapping[str, Any], left_out: int) -
     slices = len({(row["slice"], row["value"]) for row in parts})
     claims = summary["claims"]
     units = f", by {summary['group']}" if summary["group"] != "patch" else ""
-    sentences = [
-        f"{slices} slices of the test split, edges from valid; {summary['tested']} gaps to the rest tested "
-        f"together{units}."
-    ]
+    tested = f"{summary['tested']} gaps to the rest tested together{units}"
+    sentences = [f"{slices} slices of the test split, edges from valid; {tested}."]
     for claim in claims[:1]:
         sentences.append(
             f"The lowest gap that chance does not explain: {METRICS[claim['metric']]} {claim['estimate']:.3f} "
@@ -92,9 +90,7 @@ def findings(rows: Sequence[Slice], summary: Mapping[str, Any], left_out: int) -
         sentences.append(f"None is claimed at the corrected level {summary['level']:g}: the gaps seen may be chance.")
     few = sum(row["status"].startswith("too few") for row in parts)
     undefined = sum(row["status"].startswith("undefined") for row in parts)
-    sentences.append(
-        f"{few} values rest on too few patches or slides for a claim (grey, hollow), {undefined} are undefined."
-    )
+    sentences.append(f"{few} values rest on too few patches or slides (grey, hollow), {undefined} are undefined.")
     if left_out:
         sentences.append(f"Of the slides the {NAMED} with most patches are shown, {left_out} are not.")
     return sentences

@@ -109,12 +109,8 @@ def reproduce_run(
         weights_path = results / own / "weights.pt"
         sidecar = read_rebuilt(weights_path)
         weights = compare_with_logged(run.sidecar, weights_path, kept_weights(own, tracking))
-        rebuilt = rebuilt_metrics(
-            sidecar,
-            {split: results / path for split, path in predicted.items()},
-            settings.threshold,
-            settings.evaluation.ece_bins,
-        )
+        paths = {split: results / path for split, path in predicted.items()}
+        rebuilt = rebuilt_metrics(sidecar, paths, settings.threshold, settings.evaluation.ece_bins)
         logged = logged_metrics(run.metrics)
         metrics = compare_metrics(logged, rebuilt)
         causes = {"logged": causes_of(run.sidecar), "now": causes_of(sidecar)}

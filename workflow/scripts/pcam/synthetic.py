@@ -169,7 +169,7 @@ def synthesize(settings: SampleSettings) -> dict[str, SampleSplit]:
         )
     if (
         needed > sizes["train"]
-        or settings.cross_split_pairs > 2 * min(sizes.values()) - 4 * settings.faded_slides
+        or settings.cross_split_pairs > 2 * min(sizes["valid"], sizes["test"]) - 4 * settings.faded_slides
         or min(slides.values()) < 1
     ):
         raise ValueError(f"{sizes} patches of {slides} slides cannot hold {needed} broken or copied training rows.")
