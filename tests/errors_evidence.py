@@ -4,7 +4,7 @@ from typing import Any
 
 from results_evidence import estimate
 
-from pcam.gaps import NO_SLIDES
+from pcam.gaps import NO_SLIDES, TWO_METHODS
 
 
 def discovered_slice(words: str, confirmed: bool) -> dict[str, Any]:
@@ -28,6 +28,7 @@ def errors_results() -> dict[str, Any]:
             "n": 41,
             "positives": 23,
             "threshold": 0.271,
+            "interval_level": 0.93,
             "counts": {"false_positives": 7, "false_negatives": 13},
             "attention": {"maps": [{"centre_share": 0.47}]},
             "patterns": {
@@ -49,7 +50,7 @@ def errors_results() -> dict[str, Any]:
                 {
                     "slice": "haematoxylin", "value": "up to 0.19", "n": 31, "positives": 11, "metric": "sensitivity",
                     "estimate": 0.357, "low": 0.21, "high": 0.51, "gap": -0.431, "gap_low": -0.61, "gap_high": -0.19,
-                    "p_corrected": 0.0017, "note": NO_SLIDES,
+                    "p_corrected": 0.0017, "note": f"{NO_SLIDES}; {TWO_METHODS}",
                 }
             ],
             "tested": 109,
@@ -57,6 +58,7 @@ def errors_results() -> dict[str, Any]:
             "group": "leak group",
             "least_groups": 14,
             "level": 0.05,
+            "interval_level": 0.92,
             "n": 41,
             "patches_without_slide": 0,
             "patches_without_hospital": 41,
@@ -71,12 +73,13 @@ def errors_results() -> dict[str, Any]:
         },
         "silent": {
             "n": 41,
+            "interval_level": 0.91,
             "mix": {
                 "factor": 2.0,
                 "metrics": {
                     "accuracy": {
                         "reason": None, "slicing": "sharpness", "now": 0.777, "mixed": 0.743, "change": -0.034,
-                        "low": -0.063, "high": -0.003,
+                        "low": -0.063, "high": -0.003, "note": "too few slides (14)",
                     },
                     "f_beta": {"reason": "no slicing has two slices large enough"},
                 },
@@ -138,6 +141,8 @@ SHOWN = [
     ("discovered", "confirmed", 0, "confirm", "p_corrected"),
     ("discovered", "confirmed", 0, "global_roc_auc", "valid", "without"), ("silent", "mix", "factor"),
     ("silent", "mix", "metrics", "accuracy", "mixed"), ("silent", "mix", "metrics", "accuracy", "high"),
+    ("silent", "interval_level"), ("errors", "interval_level"),
+    ("slices_summary", "interval_level"),
     ("silent", "unseen", "slices", 0, "failing"), ("silent", "unseen", "slices", 0, "sensitivity_failing"),
     ("silent", "confidence", "wrong", "sure", "value"), ("silent", "confidence", "wrong_among_sure", "low"),
     ("silent", "calibration", "slices", 0, "gap"), ("silent", "calibration", "tested"),

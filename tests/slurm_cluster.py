@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 PACKAGES = "slurm-wlm slurm-wlm-basic-plugins munge slurmdbd mariadb-server"
@@ -165,11 +165,8 @@ class Cluster:
         ports = self.folder / "ports"
         ports.mkdir()
         names = ["slurmctld", "slurmdbd", "mariadbd", *NODES]
-        # All open at once, so that no two are the same.
-        sockets = [socket.create_server(("127.0.0.1", 0)) for _ in names]
-        for name, free in zip(names, sockets, strict=True):
-            (ports / name).write_text(str(free.getsockname()[1]))
-            free.close()
+        for name, port in zip(names, _free_ports(len(names)), strict=True):
+            (ports / name).write_text(str(port))
         subprocess.run(["mungekey", "--create", f"--keyfile={self.folder}/munge/key"], env=self.environment, check=True)
         storage = (
             f"""AccountingStorageType=accounting_storage/slurmdbd
@@ -216,7 +213,7 @@ EnforcePartLimits=ALL
 ReturnToService=2
 GresTypes=gpu
 MinJobAge=3600
-KillWait=5
+KillWait=30
 MpiDefault=none
 JobCompType=jobcomp/filetxt
 JobCompLoc={self.folder}/completed.txt
@@ -275,6 +272,17 @@ StoragePass=slurm
             ("user", "root", f"Account={ACCOUNT}", f"DefaultAccount={ACCOUNT}"),
         ):
             self.slurm("sacctmgr", "--immediate", "add", *what, check=False)
+
+
+def _free_ports(n: int) -> list[int]:
+    """Ports that nobody listens on: below those that Linux deals out by itself, in a block of this process' own."""
+    for block in range(1000):
+        first = 20_000 + 10 * ((os.getpid() + block) % 1000)
+        with ExitStack() as opened, suppress(OSError):
+            for port in range(first, first + n):
+                opened.enter_context(socket.create_server(("127.0.0.1", port)))
+            return list(range(first, first + n))
+    raise RuntimeError("no free ports between 20000 and 30000")
 
 
 def _answers(port: int) -> bool:

@@ -17,7 +17,7 @@ from show_errors import show_errors
 from pcam.attention import CELLS, PLACES, STRIDE_PX, centre_share, exchanged, occlusion_map
 from pcam.attributes import ATTRIBUTES, measure_attributes
 from pcam.checkpoint import save_checkpoint
-from pcam.errors import borderline, contrast, find_patterns, telling, wrong_answers
+from pcam.errors import borderline, contrast, find_patterns, in_words, telling, wrong_answers
 from pcam.files import InputError, read_json, write_csv, write_json
 from pcam.intervals import Groups
 from pcam.model import Architecture, build_model
@@ -35,6 +35,14 @@ CPU = torch.device("cpu")
 
 def answers(labels: np.ndarray, probabilities: np.ndarray, groups: Groups | None = None) -> Answers:
     return Answers(np.asarray(labels), np.asarray(probabilities, float), 0.5, groups)
+
+
+def test_a_claim_whose_test_gives_no_interval_is_told_without_one() -> None:
+    row = {"attribute": "haematoxylin", "difference": -0.72, "low": None, "high": None, "p": 0.001, "claimed": True}
+    told = in_words("missed", {"errors": 13, "correct": 20, "note": None, "contrasts": [row]}, 0.95)
+    assert told.endswith("(haematoxylin by −0.72 sd, no interval)")
+    told = in_words("missed", {"errors": 13, "correct": 20, "contrasts": [{**row, "low": -1.0, "high": -0.4}]}, 0.9)
+    assert told.endswith("(haematoxylin by −0.72 sd, 90 % interval −1.00 to −0.40)")
 
 
 def test_errors_come_the_most_confident_first_and_doubtful_answers_by_their_distance() -> None:

@@ -3,7 +3,6 @@
 import gzip
 import json
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -38,16 +37,28 @@ from pcam.checks import (
     draw_table,
     patches_told,
 )
-from pcam.cluster import NoAnswer, Sent, ask, gpus_of, has_accounting, minutes_of, read_accounts, read_partitions
-from pcam.facts import PATCH_BYTES, pcam_filename
+from pcam.cluster import (
+    NoAnswer,
+    Sent,
+    ask,
+    ask_cluster,
+    environment,
+    gpus_of,
+    has_accounting,
+    minutes_of,
+    read_accounts,
+    read_partitions,
+    wait_for,
+)
+from pcam.facts import BYTES_GZ, PATCH_BYTES, pcam_filename
 from pcam.files import write_csv, write_text
 from pcam.hdf5 import write_labels, write_patches
-from pcam.needs import Room, estimate_hours, estimate_room, training_seconds
-from pcam.planned import Job, gpus_asked
-from pcam.preflight import pins, places_of, read_answer, rows_of_job
+from pcam.needs import Need, Room, estimate_hours, estimate_room, training_seconds
+from pcam.planned import Job, Plan, admitted, gpus_asked
+from pcam.preflight import pins, places_of, preflight, probe_here, read_answer, rows_of_job
 from pcam.probe import differing_packages, needed_memory, try_file, try_folder
 from pcam.settings import read_config
-from workflow import TINY, snakemake, succeeded
+from workflow import TINY, snakemake
 
 SCRIPTS = ROOT / "workflow" / "scripts"
 MIB = 2**20
@@ -65,7 +76,7 @@ NodeName=thin1 Arch=x86_64 CPUTot=16 Gres=(null) RealMemory=8000 State=IDLE Part
 CLUSTER = read_partitions(PARTITIONS, NODES)
 TRAINING = Job(
     "train_seed", {"variant": "baseline", "seed": "0"}, queued=True, partition="gpu_course", cpus=4, mem_mb=12000,
-    minutes=60, all_minutes=60, gpus=1,
+    minutes=60, gpus=1,
 )  # fmt: skip
 
 
@@ -192,6 +203,22 @@ def test_a_file_in_two_gzip_members_is_whole(tmp_path: Path) -> None:
     assert try_file(str(path))["error"] is None
 
 
+@pytest.mark.parametrize("part", ["x.h5", "x.h5.gz"])
+def test_bytes_after_the_end_of_a_file_are_no_fault(tmp_path: Path, part: str) -> None:
+    path = data_file(tmp_path, part)
+    plain = path.with_suffix("").read_bytes() if part.endswith(".gz") else path.read_bytes()
+    path.write_bytes(gzip.compress(plain + b"\0" * 9, 1) if part.endswith(".gz") else plain + b"\0" * 9)
+    told = try_file(str(path))
+    assert told["error"] is None and told["patches"] == 3
+
+
+def test_a_look_that_takes_too_long_is_no_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pcam.preflight.HERE_S", 0.001)
+    row = probe_here(request(tmp_path))
+    assert isinstance(row, Check) and row.result == UNKNOWN and "no answer within" in row.seen
+
+
 def test_missing_and_unreadable_files_are_named(tmp_path: Path) -> None:
     folder = tmp_path / "train_x.h5"
     folder.mkdir()  # root may read any file, but nobody reads a folder
@@ -241,11 +268,15 @@ def test_a_full_disk_is_found_by_the_sum_of_what_lies_on_it() -> None:
 
 def test_room_follows_from_n_and_from_what_is_still_to_be_made() -> None:
     patches = {"train": 100, "valid": 10, "test": 10}
-    jobs = [Job("build_store", {}, True), Job("train_seed", {}, True)]
+    jobs = [Job(rule, {}, True) for rule in ("import_directory", "build_store", "train_seed")]
     data, results = estimate_room(settings_of(), patches, [1000], jobs)
     assert data.needed == 120 * PATCH_BYTES + 1000 and results.needed > 0
-    made = estimate_room(settings_of(), patches, [], [])
+    made = estimate_room(settings_of(), patches, [1000], [])
     assert made[0].needed == 0 and made[1].needed < results.needed
+    # Of the published record, only the files that are still missing.
+    missing = [Job("download_pcam", {"file": file}, False) for file in ("test_x.h5", "test_meta.csv")]
+    packed = BYTES_GZ[pcam_filename("test", "x.h5.gz")]
+    assert estimate_room(settings_of(), patches, [], missing)[0].needed == packed + 32768 * PATCH_BYTES
 
 
 # What Slurm says.
@@ -254,19 +285,25 @@ def test_room_follows_from_n_and_from_what_is_still_to_be_made() -> None:
 def test_times_and_gpus_in_slurms_notation() -> None:
     told = {"60": 60, "60:30": 61, "1:30:00": 90, "2-12": 3600, "2-12:30": 3630, "1-00:00:00": 1440, "UNLIMITED": None}
     assert {text: minutes_of(text) for text in told} == told
-    gpus = {"(null)": 0, "gpu:2": 2, "gpu:a100:4(S:0-1)": 4, "nvme:1,gpu:mig-1g:3": 3, "gpu": 1, "": 0}
+    gpus = {"(null)": 0, "gpu:2": 2, "gpu:a100:4(S:0-1)": 4, "nvme:1,gpu:mig-1g:3": 3, "gpu": 1, "": 0,
+            "gpu:1g.5gb:7": 7, "gpu:1g.5gb:7(S:0,2),gpu:a100": 8}  # fmt: skip
     assert {text: gpus_of(text) for text in gpus} == gpus
-    asked = [({"gres": "gpu:1"}, 1), ({"gres": "gpu:a100:2"}, 2), ({"gpu": 3}, 3), ({"gres": "nvme:1"}, 0), ({}, 0)]
+    asked = [({"gres": "gpu:1"}, 1), ({"gres": "gpu:a100:2"}, 2), ({"gpu": 3}, 3), ({"gres": "nvme:1"}, 0), ({}, 0),
+             ({"gres": "gpu:1g.5gb:1"}, 1), ({"gres": "gpu:1g.5gb"}, 1)]  # fmt: skip
     assert [gpus_asked(resources) for resources, _ in asked] == [count for _, count in asked]
 
 
-def test_an_unknown_closed_or_drained_partition_is_named() -> None:
+def test_an_unknown_or_closed_partition_is_named_and_a_drained_one_waits() -> None:
     assert check_partitions([TRAINING], CLUSTER).result == PASS
     for name, words in (("gpu_corse", "no such partition"), ("old", "takes no jobs")):
         row = check_partitions([replace(TRAINING, partition=name)], CLUSTER)
         assert row.result == FIX and f"{name}: {words}, for train_seed" in row.seen and "thin_course" in row.todo
     drained = read_partitions(PARTITIONS, NODES.replace("State=MIXED", "State=DOWN*"))
-    assert "down or drained" in check_partitions([TRAINING], drained).seen
+    row = check_partitions([TRAINING], drained)
+    assert row.result == WARN and "down or drained, so train_seed will wait" in row.seen
+    assert check_partitions([TRAINING, replace(TRAINING, partition="gpu_corse")], drained).result == FIX
+    assert check_limits([TRAINING], drained).result == PASS
+    assert check_limits([replace(TRAINING, gpus=99)], drained).result == FIX  # no node will ever have them
 
 
 def test_an_unknown_account_is_named_where_the_cluster_keeps_any() -> None:
@@ -277,6 +314,60 @@ def test_an_unknown_account_is_named_where_the_cluster_keeps_any() -> None:
     assert check_account([replace(TRAINING, account="corse")], None).result == NOT_APPLICABLE
     assert has_accounting("AccountingStorageType   = accounting_storage/slurmdbd")
     assert not has_accounting("AccountingStorageType   = accounting_storage/none")
+
+
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of Slurm's commands, all there are; each is to be written by the test."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    return folder
+
+
+def command(path: Path, script: str) -> None:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def test_accounts_that_slurm_does_not_tell_leave_the_rest_known(commands: Path) -> None:
+    command(commands / "scontrol", f"""case "$*" in
+        *partition) cat <<'END'\n{PARTITIONS}END\n;;
+        *node) cat <<'END'\n{NODES}END\n;;
+        *) echo 'AccountingStorageType = accounting_storage/slurmdbd';;
+    esac""")  # fmt: skip
+    command(commands / "sacctmgr", "echo 'sacctmgr: error: Connection refused' >&2; exit 1")
+    cluster = ask_cluster()
+    assert cluster.partitions == CLUSTER and cluster.default == "thin_course"
+    row = check_account([replace(TRAINING, account="course")], cluster.accounts)
+    assert row.result == UNKNOWN and "Connection refused" in row.seen
+
+
+def test_a_controller_that_is_away_for_a_while_loses_no_job(
+    commands: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pcam.cluster.POLL_S", 0.0)
+    command(commands / "scontrol", f"""echo look >> {tmp_path}/looks
+        case $(wc -l < {tmp_path}/looks) in
+        1) echo 'JobId=7 JobState=RUNNING Reason=None';;
+        2) echo 'slurm_load_jobs error: Unable to contact slurm controller (connect failure)' >&2; exit 1;;
+        *) echo 'JobId=7 JobState=COMPLETED Reason=None';;
+    esac""")  # fmt: skip
+    assert wait_for(["7"], 30) == {"7": ("COMPLETED", "None")}
+    command(commands / "scontrol", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
+    assert wait_for(["7"], 30) == {"7": ("GONE", "")}
+    # One that never answers again: the job is cancelled, and a scancel that fails is no traceback.
+    command(commands / "scontrol", "exit 1")
+    command(commands / "scancel", f"echo $1 > {tmp_path}/cancelled; exec sleep 60")
+    monkeypatch.setattr("pcam.cluster.ASK_S", 1)
+    assert wait_for(["7"], 0) == {"7": ("PENDING", "")}
+    assert (tmp_path / "cancelled").read_text() == "7\n"
+
+
+def test_jobs_get_a_users_own_settings_of_sbatch_but_none_of_a_surrounding_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SBATCH_RESERVATION", "SLURM_CONF", "SLURM_JOB_ID", "SLURM_CPUS_PER_TASK"):
+        monkeypatch.setenv(name, "1")
+    assert {"SBATCH_RESERVATION", "SLURM_CONF"} == {n for n in environment() if n.startswith(("SBATCH_", "SLURM_"))}
 
 
 @pytest.mark.parametrize(
@@ -294,6 +385,17 @@ def test_a_rule_that_asks_for_more_than_its_partition_has_is_named(change: dict,
     assert check_limits([TRAINING], CLUSTER).result == PASS
     row = check_limits([TRAINING, replace(TRAINING, **change)], CLUSTER)
     assert row.result == FIX and row.seen == f"train_seed asks for {words}"
+
+
+def test_a_retry_that_the_partition_would_refuse_is_a_warning_and_does_not_count() -> None:
+    growing = replace(TRAINING, retries=((16000, 120), (16000, 180), (20000, 120)))
+    row = check_limits([growing], CLUSTER)
+    assert row.result == WARN and row.seen == "a retry of train_seed asks for more than the 120 minutes of gpu_course"
+    assert "most_minutes" in row.todo
+    assert admitted(growing, CLUSTER).retries == ((16000, 120),)
+    greedy = replace(TRAINING, retries=((20000, 60),))
+    assert "16,384 MB of memory of gpu_course" in check_limits([greedy], CLUSTER).seen
+    assert check_limits([admitted(greedy, CLUSTER)], CLUSTER).result == PASS
 
 
 def test_a_machine_without_slurm_says_so() -> None:
@@ -355,15 +457,23 @@ def test_no_rate_is_made_up(tmp_path: Path) -> None:
 
 def test_hours_follow_from_measured_seconds(earlier: Path) -> None:
     settings = settings_of(train={"epochs": 4})
-    seconds, basis = training_seconds(TRAINING, settings, 3000, earlier)
-    assert seconds == pytest.approx(4 * 3000 / 40) and basis.endswith("train_seed/baseline/seed-0.tsv")
+    need = training_seconds(TRAINING, settings, 3000, earlier)
+    assert need.seconds == pytest.approx(4 * 3000 / 40) and need.basis.endswith("train_seed/baseline/seed-0.tsv")
+    assert not need.there
     jobs = [TRAINING, Job("build_store", {}, True), Job("build_store", {}, True), Job("slice_metrics", {}, True)]
     hours = estimate_hours(jobs, settings, 3000, earlier)
     assert hours.hours == pytest.approx((300 + 36 + 36) / 3600) and hours.unmeasured == ("slice_metrics",)
     assert training_seconds(TRAINING, settings, None, earlier) is None
 
 
-def test_the_benchmark_of_the_partition_tells_of_a_variant_that_has_not_trained(earlier: Path) -> None:
+def test_a_training_on_an_earlier_split_gives_no_rate(earlier: Path) -> None:
+    """Its seconds and epochs belong to another N."""
+    tsv = earlier / "benchmarks" / "train_seed" / "baseline" / "seed-0.tsv"
+    os.utime(tsv, (1, 1))
+    assert training_seconds(TRAINING, settings_of(), 3000, earlier) is None
+
+
+def test_the_benchmark_of_the_partition_tells_before_a_training_on_an_unknown_device(earlier: Path) -> None:
     columns = ("partition", "mode", "batch_size", "precision", "images_per_s", "model")
     rows = [("gpu_course", "loop", 8, "fp32", 100.0), ("gpu_course", "loop", 512, "fp32", 9999.0),
             ("gpu_course", "loop", 32, "fp32", None), ("gpu_course", "loop", 8, "bf16", 300.0),
@@ -373,20 +483,30 @@ def test_the_benchmark_of_the_partition_tells_of_a_variant_that_has_not_trained(
     other = replace(TRAINING, wildcards={"variant": "mlp", "seed": "0"})
     settings = settings_of(train={"epochs": 1, "batch_size": 64})
     epochs = settings.variant("mlp").epochs
-    seconds, basis = training_seconds(other, settings, 1000, earlier)
-    assert seconds == pytest.approx(epochs * 1000 / 100) and "batch size 8" in basis
+    need = training_seconds(other, settings, 1000, earlier)
+    assert need.seconds == pytest.approx(epochs * 1000 / 100) and "batch size 8" in need.basis and need.there
+    assert training_seconds(TRAINING, settings, 1000, earlier).seconds == pytest.approx(1000 / 100)
     (earlier / "benchmark" / "throughput.csv").unlink()
-    seconds, basis = training_seconds(other, settings, 1000, earlier)
-    assert seconds == pytest.approx(epochs * 1000 / 40) and "baseline" in basis
+    need = training_seconds(other, settings, 1000, earlier)
+    assert need.seconds == pytest.approx(epochs * 1000 / 40) and "baseline" in need.basis and not need.there
 
 
 @pytest.mark.parametrize(
-    ("seconds", "with_retries", "result"),
-    [(40 * 60, 60, PASS), (55 * 60, 60, WARN), (61 * 60, 60, FIX), (61 * 60, 360, WARN), (361 * 60, 360, FIX)],
+    ("seconds", "retries", "there", "result"),
+    [
+        (40 * 60, (), True, PASS),
+        (55 * 60, (), True, WARN),
+        (61 * 60, (), True, FIX),
+        (61 * 60, (120, 180), True, WARN),
+        (361 * 60, (120, 180), True, FIX),
+        (361 * 60, (120, 180), False, WARN),  # a rate of a slower device stops nothing
+    ],
 )
-def test_a_time_limit_below_the_measured_need_is_named(seconds: float, with_retries: int, result: str) -> None:
-    job = replace(TRAINING, all_minutes=with_retries)
-    row = check_walltime([(TRAINING, (10.0, "a.tsv")), (job, (seconds, "b.tsv"))])
+def test_a_time_limit_below_the_measured_need_is_named(
+    seconds: float, retries: tuple[int, ...], there: bool, result: str
+) -> None:
+    job = replace(TRAINING, retries=tuple((None, minutes) for minutes in retries))
+    row = check_walltime([(TRAINING, Need(10.0, "a.tsv", True)), (job, Need(seconds, "b.tsv", there))])
     assert row.result == result and f"needs {seconds // 60} of 60 minutes, by b.tsv" in row.seen
     assert ("runtime of train_seed" in row.todo) == (result != PASS)
 
@@ -420,6 +540,9 @@ def test_a_job_that_gave_no_answer_says_why(tmp_path: Path, monkeypatch: pytest.
     output.write_text("/bin/sh: 1: /home/x/.venv/bin/python: not found\n")
     lost = rows_of_job("gpu_course", [TRAINING], sent, ("FAILED", ""))
     assert lost[0].result == FIX and "python: not found" in lost[0].seen and "environment" in lost[0].todo
+    for state in ("TIMEOUT", "PREEMPTED", "NODE_FAIL", "CANCELLED"):
+        ended = rows_of_job("gpu_course", [TRAINING], sent, (state, ""))
+        assert [row.result for row in ended] == [UNKNOWN] and state in ended[0].seen
     refused = rows_of_job("gpu_course", [TRAINING], Sent(None, "Invalid partition name specified", output), ("", ""))
     assert refused[0].result == FIX and "Invalid partition name" in refused[0].seen
 
@@ -450,41 +573,46 @@ def directory(tmp_path: Path) -> Path:
     return folder
 
 
+def test_a_run_without_a_fault_may_go_and_results_that_cannot_be_written_stop_it(
+    tmp_path: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = settings_of(data={"source": "directory", "directory": str(directory)})
+    plan = Plan((Job("import_directory", {}, False),), slurm=False, python="python", probing=False)
+    assert preflight(plan, settings, {"rule": "preflight"}) is None
+    document = json.loads(Path("results", "preflight.json").read_text())
+    assert document["result"] == PASS and document["provenance"] == {"rule": "preflight"}
+    assert document["jobs"] == {"import_directory": 1} and document["patches"] == {"train": 8, "valid": 6, "test": 4}
+    Path("results").rename("elsewhere")
+    Path("results").write_text("in the way")
+    fault = preflight(plan, settings, {})
+    assert fault is not None and fault.startswith("pre-flight: results/preflight.json cannot be written")
+
+
 @pytest.mark.slow
-def test_preflight_says_what_will_run_and_stops_before_a_fault(tmp_path: Path, directory: Path) -> None:
+def test_preflight_says_what_would_run_and_stops_before_a_fault(tmp_path: Path, directory: Path) -> None:
     config = tmp_path / "mine.yaml"
     tiny = yaml.safe_load(TINY.read_text())
     config.write_text(
         yaml.safe_dump({**tiny, "data": {**tiny["data"], "source": "directory", "directory": str(directory)}})
     )
-    done = succeeded(snakemake(tmp_path / "run", "preflight", config=config))
-    document = json.loads((tmp_path / "run" / "results" / "preflight.json").read_text())
-    results = {row["check"]: row["result"] for row in document["checks"]}
-    assert document["result"] == PASS and document["provenance"]["rule"] == "preflight" and not document["slurm"]
-    assert document["patches"] == {"train": 8, "valid": 6, "test": 4}
-    assert document["jobs"]["train_seed"] == 4 and document["hours"]["hours"] is None
-    assert set(results) >= {"data", "jobs", "time", "packages", "files", "writable", "space", "memory", "GPU", "Slurm"}
-    assert FIX not in results.values() and results["Slurm"] == NOT_APPLICABLE
-    assert "N train 8, valid 6, test 4" in " ".join(done.split()) and "what to do" in done
-    # Nothing ran, and a dry-run says nothing of it.
-    assert {path.name for path in (tmp_path / "run" / "results").iterdir()} == {"preflight.json", "logs"}
-    assert "Pre-flight" not in succeeded(snakemake(tmp_path / "run", "--dry-run", "preflight", config=config))
-
     broken = directory / pcam_filename("valid", "x.h5")
     broken.write_bytes(broken.read_bytes()[:-50])
     failed = snakemake(tmp_path / "run", "preflight", config=config)
     assert failed.returncode != 0 and "Traceback" not in failed.stdout
-    assert "to fix: files" in failed.stdout and "cut short" in failed.stdout
-    assert json.loads((tmp_path / "run" / "results" / "preflight.json").read_text())["result"] == FIX
-    broken.unlink()
-    missing = snakemake(tmp_path / "run", "preflight", config=config)
-    assert missing.returncode != 0 and "Traceback" not in missing.stdout
-    assert f"{broken}: no such file" in missing.stdout
-
-    shutil.rmtree(tmp_path / "run" / "results")
-    (tmp_path / "run" / "results").write_text("in the way")
-    blocked = snakemake(tmp_path / "run", "preflight")
-    assert blocked.returncode != 0 and "Traceback" not in blocked.stdout and "pre-flight: results" in blocked.stdout
+    assert "to fix: files (" in failed.stdout and "cut short" in failed.stdout and "what to do" in failed.stdout
+    assert "N train 8, valid 6, test 4" in " ".join(failed.stdout.split())  # the labels tell of valid
+    document = json.loads((tmp_path / "run" / "results" / "preflight.json").read_text())
+    results = {row["check"]: row["result"] for row in document["checks"]}
+    assert document["result"] == FIX and document["provenance"]["rule"] == "preflight" and not document["slurm"]
+    assert document["patches"] == {"train": 8, "valid": 6, "test": 4}
+    assert document["jobs"]["train_seed"] == 4 and document["hours"]["hours"] is None
+    assert set(results) >= {"data", "jobs", "time", "packages", "files", "writable", "space", "memory", "GPU", "Slurm"}
+    assert [name for name, result in results.items() if result == FIX] == ["files"]
+    assert results["Slurm"] == NOT_APPLICABLE
+    # Nothing ran.
+    assert {path.name for path in (tmp_path / "run" / "results").iterdir()} == {"preflight.json", "logs"}
+    assert not (tmp_path / "run" / "data").exists()
 
 
 @pytest.mark.slow
@@ -514,7 +642,7 @@ def test_on_slurm_it_looks_from_inside_jobs_and_stops_a_run_before_anything_is_q
         assert {rows[name]["result"] for name in ("partitions", "account", "limits")} == {PASS}, rows
 
         faults = ("build_store:slurm_partition=nowhere", "survey_patches:slurm_account=nobody",
-                  "synthesize_sample:mem_mb=99999999")  # fmt: skip
+                  "synthesize_sample:mem_mb=99999999", "train_seed:mem_mb=20000*attempt")  # fmt: skip
         stopped = run("--set-resources", *faults)
         assert stopped.returncode != 0 and "Traceback" not in stopped.stdout, stopped.stdout[-3000:]
         assert "to fix: partitions, account, limits" in stopped.stdout
@@ -523,6 +651,9 @@ def test_on_slurm_it_looks_from_inside_jobs_and_stops_a_run_before_anything_is_q
         assert seen["partitions"] == "nowhere: no such partition, for build_store"
         assert seen["account"] == "nobody: not among your accounts"
         assert seen["limits"].startswith("synthesize_sample asks for 99,999,999 MB of memory, thin_course gives")
+        assert seen["limits"].endswith(
+            "a retry of train_seed asks for more than the 32,768 MB of memory of thin_course"
+        )
         assert not (tmp_path / "run" / "data").exists()
         history = subprocess.run(
             ["sacct", "-nPX", "--format=Comment,JobName"],

@@ -467,6 +467,17 @@ def test_a_lead_within_the_interval_over_seeds_is_no_lead(run: Run) -> None:
     assert re.search(r'<li class="open wide">\s*<h2><a href="#q5-1">Model', run.page())
 
 
+def test_gaps_and_mixes_say_what_their_intervals_rest_on_and_their_level(run: Run) -> None:
+    text = run.journal()
+    assert "Patches count as independent in the interval of accuracy (too few slides (14))" in text
+    assert "claimed by Fisher's exact test; the interval of their gap is Newcombe's" in text
+    for column in ("in sd (93 % interval)", "gap to the rest (92 % interval)", "change (91 % interval)"):
+        assert column in text
+    del run.content["silent"]["interval_level"], run.content["silent"]["mix"]["metrics"]["accuracy"]["note"]
+    text = run.journal()
+    assert "Patches count as independent in" not in text and "change (interval (missing: " in text
+
+
 def test_one_seed_reads_undefined(run: Run) -> None:
     run.content["seeds"]["seeds"] = [0]
     seeds = run.content["seeds"]

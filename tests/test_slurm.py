@@ -1,7 +1,9 @@
 """The profile, the batch files and the workflow on a real Slurm on this machine, and what happens when jobs fail."""
 
 import importlib.util
+import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -9,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -58,7 +61,9 @@ def test_every_rule_that_uses_the_gpu_asks_for_one_in_the_profile() -> None:
     using = {
         path.stem
         for path in (ROOT / "workflow" / "scripts").glob("*.py")
-        if re.search(r"\b(fix_device|train_recipe|train_trial|audit_determinism|reproduce_run)\(", path.read_text())
+        if re.search(
+            r"\b(fix_device|train_recipe|train_trial|audit_determinism|reproduce_run|measure_all)\(", path.read_text()
+        )
     }
     aliases = {
         name
@@ -66,11 +71,81 @@ def test_every_rule_that_uses_the_gpu_asks_for_one_in_the_profile() -> None:
         for rule, name in re.findall(r"use rule (\w+) as (\w+) with", path.read_text())
         if rule in using
     }
-    # measure_throughput goes to the partition that it measures, which its own rule names.
-    assert set(profile["set-resources"]) | {"measure_throughput"} == using | aliases | {"measure_throughput"}
+    assert set(profile["set-resources"]) == using | aliases
+    # The benchmark goes to the partition that it measures, with a GPU on the GPU's.
+    asked = profile["set-resources"]["measure_throughput"]
+    for partition, where in (
+        ("gpu_course", ("gpu_course", "gpu:1")),
+        ("thin_course", ("thin_course", None)),
+        ("local", ("thin_course", None)),
+    ):
+        names = {"wildcards": SimpleNamespace(partition=partition)}
+        assert (eval(asked["slurm_partition"], names), eval(asked["gres"], names)) == where
     for rule, asked in profile["set-resources"].items():
-        assert (asked["slurm_partition"], asked["cpus_per_task"], asked["gres"]) == ("gpu_course", 4, "gpu:1"), rule
+        assert asked["cpus_per_task"] == 4, rule
+        if rule != "measure_throughput":
+            assert (asked["slurm_partition"], asked["gres"]) == ("gpu_course", "gpu:1"), rule
         assert [eval(asked["mem_mb"], {"attempt": n, "min": min}) for n in (1, 2, 3)] == [8192, 16384, 16384]
+
+
+# In the place of Snakemake and Slurm, beside head.sbatch: each notes that it was called. squeue is away at every other
+# call, and tells of one job until that is cancelled.
+STANDING_IN = {
+    "sleep": "exec /bin/sleep 0.05",
+    "squeue": """
+        echo squeue >> events
+        [ $(($(grep --count squeue events) % 2)) = 0 ] || exit 1
+        grep --quiet scancel events || printf '%s\\n' "7|pcam_x|$(pwd -P)" "8|other|$(pwd -P)" "9|pcam_x|/away" """,
+    "scancel": 'echo "scancel $*" >> events',
+    "snakemake": """
+        case "$*" in
+            *--dry-run*) echo "$PLAN" ;;
+            *--unlock*) echo unlock >> events; rm -r .snakemake/locks ;;
+            *) echo run >> events; eval "$RUN" ;;
+        esac""",
+}
+
+
+def run_head(folder: Path, *arguments: str, run: str = "", plan: str = "") -> tuple[int, str, list[str]]:
+    """head.sbatch with the programs of STANDING_IN: its exit code, what it prints, and which of them were called."""
+    (folder / ".venv" / "bin").mkdir(parents=True, exist_ok=True)
+    (folder / ".venv" / "bin" / "activate").write_text(f'PATH="{folder}:$PATH"\n')
+    for name, text in STANDING_IN.items():
+        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / name).chmod(0o755)
+    (folder / "events").write_text("")
+    environment = {**os.environ, "SLURM_SUBMIT_DIR": str(folder), "SLURM_JOB_ID": "5", "RUN": run, "PLAN": plan}
+    done = subprocess.run(
+        ["bash", PROFILE / "head.sbatch", *arguments], env=environment, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout, (folder / "events").read_text().splitlines()
+
+
+def test_the_head_refuses_what_only_the_login_node_can_download(tmp_path: Path) -> None:
+    asked = ["--configfile", "config/pcam.yaml", "--config", 'data={"root": "my data"}']
+    code, said, events = run_head(tmp_path, *asked, plan="rule download_pcam:")
+    assert code == 1 and "run" not in events
+    assert shlex.split(said.splitlines()[-1]) == ["snakemake", "--cores", "1", "--until", "download_pcam", *asked]
+
+
+def test_a_head_replaces_one_that_died_when_no_job_is_left_and_no_other_snakemake(tmp_path: Path) -> None:
+    # The lock comes in two parts, and stays, as that of a Snakemake whose node failed.
+    locks = "cd .snakemake && mkdir locks && touch locks/0.input.lock && /bin/sleep 0.5 && touch locks/0.output.lock"
+    code, _, events = run_head(tmp_path, run=locks)
+    assert (code, events) == (0, ["run"])
+    code, said, events = run_head(tmp_path)
+    assert code == 0 and "an earlier head died" in said
+    assert events == ["squeue", "squeue", "scancel 7", "squeue", "squeue", "unlock", "run"]
+    (tmp_path / ".snakemake" / "locks").mkdir()
+    (tmp_path / ".snakemake" / "locks" / "0.output.lock").touch()
+    code, said, events = run_head(tmp_path)
+    assert (code, events) == (1, []) and "locked by a Snakemake that is no head job" in said
+
+
+def test_a_head_that_was_replaced_while_it_ran_ends_its_snakemake(tmp_path: Path) -> None:
+    code, _, events = run_head(tmp_path, run="echo 6.0 > .snakemake/head_job; /bin/sleep 50; echo late >> events")
+    assert (code, events) == (128 + signal.SIGKILL, ["run"])
 
 
 # Snakemake's log of a job that failed twice, of one whose retry went through, and of a refusal.
@@ -105,6 +180,12 @@ Error in rule predict:
 For further error details see the cluster/cloud log and the log files of the involved rule(s).
     jobid: 5
     output: results/predict.csv
+[Thu Jan  1 00:00:05 2026]
+Error in rule gate:
+    message: None
+    jobid: 6
+    output: results/gate.json
+    log: {folder}/gate.log (check log file(s) for error details)
 """
 
 
@@ -116,7 +197,13 @@ For further error details see the cluster/cloud log and the log files of the inv
         ("slurmstepd: error: *** JOB 9 CANCELLED AT 2026 DUE TO NODE FAILURE ***", "node", "same command again"),
         ("slurmstepd: error: *** JOB 9 CANCELLED AT 2026 ***", "cancelled", "same command again"),
         ("error: train.csv: no rows\nWorkflowError:\nAt least one job", "error: train.csv: no rows", "correct this"),
-        ("ModuleNotFoundError: No module named 'torch'", "No module named 'torch'", "correct this"),
+        (
+            'sqlite3.OperationalError: no such table\nRuleException:\nCalledProcessError in file "a.smk", line 2:\n'
+            "Error in rule train_seed:\nWorkflowError: failed",
+            "sqlite3.OperationalError: no such table",
+            "correct this",
+        ),
+        ("torch.OutOfMemoryError: CUDA out of memory.", "too little memory: torch", "train.batch_size down"),
         ("nothing of use", "unknown", "read the log"),
     ],
 )
@@ -127,12 +214,15 @@ def test_the_reason_of_a_failed_job_is_found_in_its_log_when_slurm_does_not_answ
     (tmp_path / "snakemake.log").write_text(LOG.format(folder=tmp_path))
     (tmp_path / "7.log").write_text("of the first attempt")
     (tmp_path / "9.log").write_text(in_the_log)
+    (tmp_path / "gate.log").write_text("error: 3 findings block the run\n# ended after 1.0 s\n")
     said = explain_failures(tmp_path / "snakemake.log")
     text = "\n".join(said)
-    assert "2 failed" in said[0] and "audit" not in text and "7.log" not in text
+    assert "3 failed" in said[0] and "audit" not in text and "7.log" not in text
     assert "train_seed: results/weights.pt (Slurm job 9, 2 attempts)" in text and str(tmp_path / "9.log") in text
     assert why in said[2] and what in next(line for line in said if "do:" in line)
-    assert "predict: results/predict.csv (not queued)" in text and "Slurm took no such job: Invalid account" in text
+    assert "predict: results/predict.csv (refused)" in text and "Slurm took no such job: Invalid account" in text
+    gate = text.partition("gate: results/gate.json (beside Snakemake)")[2]
+    assert "why: error: 3 findings block the run" in gate and "correct this" in gate and "profiles" not in gate
 
 
 def test_a_run_without_failed_jobs_has_nothing_to_explain(tmp_path: Path) -> None:
@@ -260,7 +350,8 @@ import sys
 sys.path.insert(0, "{ROOT}/workflow/scripts")
 include: "{ROOT}/workflow/rules/cluster.smk"
 rule all:
-    input: "memory.txt", "node.txt", "full.txt", "time.txt", "cancelled.txt", "refused.txt", "wrong.txt"
+    input: "memory.txt", "node.txt", "full.txt", "time.txt", "cancelled.txt", "refused.txt", "wrong.txt", "beside.txt"
+localrules: beside
 rule memory:
     output: "memory.txt"
     resources: mem_mb=lambda wildcards, attempt: 200 if attempt == 1 else 4000
@@ -293,6 +384,11 @@ rule wrong:
     log: "wrong.log"
     retries: 0
     shell: "echo 'error: train.csv: no rows' > {{log}}; exit 1"
+rule beside:
+    output: "beside.txt"
+    log: "beside.log"
+    retries: 0
+    shell: "echo 'error: 3 findings block the run' > {{log}}; exit 1"
 """
 
 
@@ -324,16 +420,17 @@ def test_jobs_that_fail_are_tried_again_or_explained(tmp_path: Path) -> None:
     assert (folder / "memory.txt").exists() and (folder / "node.txt").exists()
     said = done.stdout.partition(" failed:\n")[2]
     told = {block.split(":")[0]: block for block in re.split(r"(?:^|\n)  (?=\w)", said)[1:]}
-    assert set(told) == {"full", "time", "cancelled", "refused", "wrong"}, said
+    assert set(told) == {"full", "time", "cancelled", "refused", "wrong", "beside"}, said
     for rule, why in {
         "full": "why: too little memory: it had 200M",
         "time": "why: its walltime ran out after 00:01:00",
         "cancelled": "why: cancelled",
         "refused": "why: Slurm took no such job: Batch job submission failed: Requested time limit is invalid",
         "wrong": "why: error: train.csv: no rows",
+        "beside": "why: error: 3 findings block the run",
     }.items():
         assert why in told[rule] and "do:" in told[rule], told[rule]
-        assert rule == "refused" or re.search(rf"log: \S+/rule_{rule}/\d+\.log", told[rule]), told[rule]
+        assert rule in ("refused", "beside") or re.search(rf"log: \S+/rule_{rule}/\d+\.log", told[rule]), told[rule]
 
 
 @pytest.mark.slow
@@ -365,30 +462,37 @@ def test_a_training_outlives_snakemake_its_walltime_and_the_head_job(tmp_path: P
         assert jobs(cluster)[first][0] == "RUNNING" and not weights.exists()
         cluster.slurm("scontrol", "update", f"JobId={first}", "TimeLimit=00:00:01")
         until(lambda: "resumed after step" in log.read_text(), "the second job's start from the state", PATIENCE_S)
-        assert jobs(cluster)[first][0] == "TIMEOUT"
+        until(lambda: jobs(cluster)[first][0] == "TIMEOUT", "the end of the first job", PATIENCE_S)
         second = wait_for(cluster, rule)
         # 3. The head dies as it does with its node. The next one ends the job it left and goes on, in a log of its own.
         log.unlink()
         cluster.kill_processes(first_head)
         until(lambda: jobs(cluster)[first_head][0] not in ("RUNNING", "COMPLETING"), "the head's end", PATIENCE_S)
         assert jobs(cluster)[second][0] == "RUNNING"
-        last_head, said = head()
+        second_head, took_over = head()
         until(lambda: jobs(cluster)[second][0] == "CANCELLED", "the end of the job it left", PATIENCE_S)
         third = wait_for(cluster, rule)
         until(lambda: log.exists() and "resumed after step" in log.read_text(), "the third job's start", PATIENCE_S)
-        # 4. A second head waits for the first to end.
-        waiting, _ = head()
-        reason = ("squeue", "--noheader", "--jobs", waiting, "--format=%T %R")
-        until(lambda: cluster.slurm(*reason) == "PENDING (Dependency)", "the second head's wait", PATIENCE_S)
-        cluster.slurm("scancel", waiting)
+        assert "an earlier head died" in took_over.read_text()
+        # 4. Another head waits for this one to end. scancel of this one ends its job and leaves no lock.
+        last_head, said = head()
+        reason = ("squeue", "--noheader", "--jobs", last_head, "--format=%T %R")
+        until(lambda: cluster.slurm(*reason) == "PENDING (Dependency)", "the other head's wait", PATIENCE_S)
+        log.unlink()
+        cluster.slurm("scancel", second_head)
+        for ended_job in (second_head, third):
+            until(lambda i=ended_job: jobs(cluster)[i][0] == "CANCELLED", f"the end of job {ended_job}", PATIENCE_S)
+        fourth = wait_for(cluster, rule)
+        until(lambda: log.exists() and "resumed after step" in log.read_text(), "the fourth job's start", PATIENCE_S)
         # 5. The walltime of the head ends: this is the signal that Slurm sends before.
         cluster.slurm("scancel", "--signal=USR1", "--batch", last_head)
         until(lambda: jobs(cluster)[last_head][0] == "PENDING", "the head back in the queue", PATIENCE_S)
-        assert jobs(cluster)[third][0] == "CANCELLED" and not weights.exists()
+        until(lambda: jobs(cluster)[fourth][0] == "CANCELLED", "the end of the head's job", PATIENCE_S)
+        assert not weights.exists()
         # Slurm lets a job wait two minutes before it starts again.
         cluster.slurm("scontrol", "update", f"JobId={last_head}", "StartTime=now")
         until(lambda: jobs(cluster)[last_head][0] == "COMPLETED", "the end of the run", 2 * PATIENCE_S)
     assert weights.exists() and not state.exists()
     assert "resumed after step" in log.read_text()
     text = said.read_text()
-    assert "an earlier head died" in text and "back into the queue" in text
+    assert "an earlier head died" not in text and "back into the queue" in text

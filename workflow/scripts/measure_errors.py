@@ -86,6 +86,7 @@ def measure_errors(
             "positives": int(told.tumour.sum()),
             "threshold": told.threshold,
             "level": level,
+            "interval_level": rules.level,
             "counts": {"false_positives": len(alarms), "false_negatives": len(missed)},
             "shown": {kind: described(places) for kind, places in chosen.items()},
             "attention": {

@@ -61,6 +61,7 @@ def measure_silent_failure(
         "beta": beta,
         "minimum_n": slices.minimum_n,
         "level": slices.level,
+        "interval_level": rules.level,
         "mix": {
             "factor": MIX_FACTOR,
             "metrics": mix_shift(answers, slicings, rules, beta=beta, minimum_n=slices.minimum_n),

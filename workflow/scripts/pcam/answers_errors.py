@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pcam.answers_silent import caveat, interval_of
+from pcam.answers_silent import caveat, interval_name, interval_of
 from pcam.documents import Missing, counted, estimate, is_measured, number, percent, words
 
 Found = Mapping[str, Any]
@@ -171,12 +171,31 @@ def discovered_rows(discovered: Any) -> Rows:
 def errors_answers(found: Found) -> dict[str, Any]:
     """What the journal's template needs for question 6, items 1 and 2."""
     errors, discovered = found["errors"], found["discovered"]
+    of_errors, of_slices = (interval_name(each.interval_level) for each in (errors, found["slices_summary"]))
     return {
         "error_sentence": error_sentence(errors),
         "attention_sentence": attention_sentence(errors),
         "pattern_sentence": pattern_sentence(errors),
+        "pattern_head": [
+            "errors",
+            "attribute",
+            f"errors less right answers of the class, in sd ({of_errors})",
+            "corrected p",
+            "claimed",
+        ],
         "pattern_table": pattern_rows(errors),
         "claim_sentence": claim_sentence(found["slices_summary"]),
+        "slice_head": [
+            "slice",
+            "value",
+            "patches",
+            "tumour",
+            "ROC-AUC",
+            of_slices,
+            f"gap to the rest ({of_slices})",
+            "corrected p",
+            "status",
+        ],
         "slice_table": slice_rows(found["slices"]),
         "discovery_sentence": discovery_sentence(discovered),
         "discovered_table": discovered_rows(discovered),

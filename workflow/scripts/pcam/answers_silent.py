@@ -17,14 +17,24 @@ def interval_of(row: Any, name: str = "") -> str:
     return interval([low, high]) if is_measured(low) and is_measured(high) else "undefined"
 
 
+def interval_name(level: Any) -> str:
+    return f"{100 * level:g} % interval" if isinstance(level, float) else f"interval ({level})"
+
+
 def caveat(notes: Iterable[Any]) -> str:
-    """What a finding rests on where slides are not known, so that its test cannot count them."""
-    if not any(is_measured(note) and "not known" in note for note in notes):
-        return ""
-    return (
-        " The slides are not known here, so patches that share no tissue count as independent, and slides that differ "
-        "from each other can by themselves make such a finding."
-    )
+    """What a finding rests on: slides that are not known, so that its test cannot count them, or two methods."""
+    told, text = " ".join(note for note in notes if is_measured(note)), ""
+    if "not known" in told:
+        text += (
+            " The slides are not known here, so patches that share no tissue count as independent, and slides that "
+            "differ from each other can by themselves make such a finding."
+        )
+    if "Fisher" in told:
+        text += (
+            " Sensitivity and specificity are claimed by Fisher's exact test; the interval of their gap is Newcombe's, "
+            "which near the level can leave out 0 where the test claims nothing, and the other way round."
+        )
+    return text
 
 
 def mix_rows(silent: Any) -> Rows:
@@ -44,11 +54,20 @@ def mix_rows(silent: Any) -> Rows:
 
 
 def mix_sentence(silent: Any) -> Any:
+    """What is changed, and whose intervals count patches for want of slides."""
+    if isinstance(silent, Missing):
+        return silent
+    metrics, by_patch = silent.mix.metrics, dict[str, list[str]]()
+    for metric in metrics:
+        if is_measured(note := metrics[metric].note):
+            by_patch.setdefault(note, []).append(words(metric))
+    told = "".join(
+        f". Patches count as independent in the interval of {', '.join(names)} ({note})"
+        for note, names in by_patch.items()
+    )
     return (
-        silent
-        if isinstance(silent, Missing)
-        else f"Another mix of the same slices, up to {number(silent.mix.factor, 0)} times as much of one, with every "
-        "slice's own metric as it is:"
+        f"Another mix of the same slices, up to {number(silent.mix.factor, 0)} times as much of one, with every "
+        f"slice's own metric as it is{told}:"
     )
 
 
@@ -156,6 +175,13 @@ def silent_answers(found: Found) -> dict[str, Any]:
     silent, drift = found["silent"], found["drift"]
     return {
         "slice_mix_sentence": mix_sentence(silent),
+        "slice_mix_head": [
+            "global metric",
+            "slices by",
+            "as it is",
+            "other mix",
+            f"change ({interval_name(silent.interval_level)})",
+        ],
         "slice_mix_table": mix_rows(silent),
         "unseen_sentence": unseen_sentence(silent),
         "confidence_sentence": confidence_sentence(silent),

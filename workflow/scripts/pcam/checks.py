@@ -9,8 +9,8 @@ from typing import Any
 
 from pcam.cluster import NoAnswer, Partition
 from pcam.facts import FILE_SPLITS, pcam_filename
-from pcam.needs import Hours, Room
-from pcam.planned import Job, Plan
+from pcam.needs import Hours, Need, Room
+from pcam.planned import Job, Plan, beyond
 
 PASS, WARN, FIX, UNKNOWN, NOT_APPLICABLE = "pass", "warn", "fix", "not known", "does not apply"
 GIB, MIB = 2**30, 2**20
@@ -158,7 +158,7 @@ def check_git(state: Mapping[str, Any]) -> Check:
 
 def check_partitions(jobs: Sequence[Job], partitions: Mapping[str, Partition]) -> Check:
     """`jobs`: those that are queued, with their partition filled in."""
-    faults = []
+    faults, waits = [], []
     for name in dict.fromkeys(job.partition or "" for job in jobs):
         rules = listed(job.rule for job in jobs if (job.partition or "") == name)
         if name not in partitions:
@@ -166,15 +166,18 @@ def check_partitions(jobs: Sequence[Job], partitions: Mapping[str, Partition]) -
         elif not partitions[name].up:
             faults.append(f"{name}: takes no jobs, for {rules}")
         elif not any(node.usable for node in partitions[name].nodes):
-            faults.append(f"{name}: every node is down or drained, for {rules}")
+            waits.append(f"{name}: every node is down or drained, so {rules} will wait")
     known = listed(sorted(partitions)) or "none"
-    return _verdict("partitions", faults, f"{listed(job.partition or '' for job in jobs)} known and up",
-                    f"set the partition in the profile; this cluster has {known}")  # fmt: skip
+    return _verdict("partitions", faults + waits, f"{listed(job.partition or '' for job in jobs)} known and up",
+                    f"set it in the profile, and in benchmark.partitions; this cluster has {known}",
+                    FIX if faults else WARN)  # fmt: skip
 
 
-def check_account(jobs: Sequence[Job], accounts: set[str] | None) -> Check:
-    """`accounts`: this user's; None where the cluster keeps none."""
+def check_account(jobs: Sequence[Job], accounts: set[str] | NoAnswer | None) -> Check:
+    """`accounts`: this user's; None where the cluster keeps none; NoAnswer where it does not say."""
     asked = [job.account for job in jobs if job.account]
+    if isinstance(accounts, NoAnswer):
+        return Check("account", UNKNOWN, str(accounts), "sacctmgr show assoc on the login node lists your accounts")
     if accounts is None:
         return Check("account", NOT_APPLICABLE, "not checked: no accounting on this cluster")
     if not asked:
@@ -186,46 +189,53 @@ def check_account(jobs: Sequence[Job], accounts: set[str] | None) -> Check:
 
 
 def check_limits(jobs: Sequence[Job], partitions: Mapping[str, Partition]) -> Check:
-    """Whether a node of its partition can take each job, by memory, cpus, GPUs and time."""
+    """Whether a node of its partition can take each job, by memory, cpus, GPUs and time; its retries too."""
     faults: dict[str, None] = {}
+    later: dict[str, list[str]] = {}
     for job in jobs:
-        partition = partitions.get(job.partition or "")
-        nodes = [node for node in partition.nodes if node.usable] if partition else []
-        if partition is None or not nodes:
+        if (partition := partitions.get(job.partition or "")) is None:
             continue  # is told by check_partitions
-        memory = min(max(node.mem_mb for node in nodes), partition.mem_mb or ceil(1e12))
-        cpus = min(max(node.cpus for node in nodes), partition.cpus or ceil(1e12))
-        gpus = max(node.gpus for node in nodes)
-        for asked, limit, what in (
-            (job.mem_mb, memory, "MB of memory"),
-            (job.cpus, cpus, "cpus"),
-            (job.gpus, gpus, "GPUs"),
-            (job.minutes, partition.minutes, "minutes"),
-        ):
-            if asked is not None and limit is not None and asked > limit:
-                faults[f"{job.rule} asks for {asked:,} {what}, {partition.name} gives {limit:,}"] = None
-    good = "memory, cpus, GPUs and time of every job fit a node of its partition"
+        for attempt in range(1 + len(job.retries)):
+            over = beyond(job, attempt, partition)
+            for what, asked, most in over:
+                if attempt:
+                    later.setdefault(f"more than the {most:,} {what} of {partition.name}", []).append(job.rule)
+                else:
+                    faults[f"{job.rule} asks for {asked:,} {what}, {partition.name} gives {most:,}"] = None
+            if over:
+                break
+    told = [*faults, *(f"a retry of {listed(rules)} asks for {what}" for what, rules in later.items())]
+    good = "memory, cpus, GPUs and time of every job and retry fit a node of its partition"
     todo = "lower mem_mb, cpus_per_task, gres or runtime of the rule in the profile, or choose a larger partition"
-    return _verdict("limits", list(faults), good, todo)
+    if not faults:
+        todo = "lower most_memory_mb or most_minutes in the profile, or choose a larger partition"
+    return _verdict("limits", told, good, todo, FIX if faults else WARN)
 
 
-def check_walltime(needs: Sequence[tuple[Job, tuple[float, str] | None]]) -> Check:
-    """`needs`: each queued training with its seconds and the file its rate comes from, None without a rate.
+def check_walltime(needs: Sequence[tuple[Job, Need | None]]) -> Check:
+    """`needs`: each queued training, with the retries that are admitted, and its need, None without a rate.
 
-    A training that meets its time limit goes on from its last state when it is tried again, so retries count.
+    A training that meets its time limit goes on from its last state when it is tried again, so retries count. A rate
+    that was not measured on the partition may be of a slower device, and is no reason to stop.
     """
     if not needs:
         return Check("walltime", NOT_APPLICABLE, "no training is queued")
-    told = [(job, *need) for job, need in needs if need is not None and job.minutes and job.all_minutes]
+    told = [
+        (job, need, job.minutes, job.minutes + sum(minutes or 0 for _, minutes in job.retries))
+        for job, need in needs
+        if need is not None and job.minutes
+    ]
     if not told:
         return Check("walltime", UNKNOWN, "no rate measured yet", "the first finished training leaves one")
-    job, seconds, basis = max(told, key=lambda item: item[1] / (item[0].all_minutes or 1))
-    need = ceil(seconds / 60)
-    seen = f"{job.rule} {listed(job.wildcards.values())} needs {need} of {job.minutes} minutes, by {basis}"
-    todo = f"set runtime of {job.rule} in the profile to {ceil(need / TIGHT)} minutes or more"
-    if need > (job.all_minutes or 0):
-        return Check("walltime", FIX, f"{seen}; with all retries it has {job.all_minutes}", todo)
-    if need > TIGHT * (job.minutes or 0):
+    job, need, first, most = max(told, key=lambda t: (t[1].there and t[1].seconds > 60 * t[3], t[1].seconds / t[3]))
+    minutes = ceil(need.seconds / 60)
+    seen = f"{job.rule} {listed(job.wildcards.values())} needs {minutes} of {first} minutes, by {need.basis}"
+    todo = f"set runtime of {job.rule} in the profile to {ceil(minutes / TIGHT)} minutes or more"
+    if minutes > most and need.there:
+        return Check("walltime", FIX, f"{seen}; with all retries it has {most}", todo)
+    if minutes > most:
+        return Check("walltime", WARN, f"{seen}, perhaps on a slower device; with all retries it has {most}", todo)
+    if minutes > TIGHT * first:
         return Check("walltime", WARN, f"{seen}; a retry would have to finish it", todo)
     return Check("walltime", PASS, seen)
 

@@ -3,12 +3,14 @@
 The readers take the text that a command prints, so that they can be tried without a cluster.
 """
 
+import getpass
 import os
 import re
 import shlex
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,9 +80,9 @@ def minutes_of(text: str) -> int | None:
 
 
 def gpus_of(gres: str) -> int:
-    """GPUs among a node's resources, such as gpu:2, gpu:a100:4(S:0-1) or (null)."""
-    found = re.findall(r"(?:^|,)gpu(?::[A-Za-z][^:,(]*)?(?::(\d+))?", gres)
-    return sum(int(count or 1) for count in found)
+    """GPUs in Slurm's notation of resources, such as gpu:2, gpu:a100:4(S:0-1), gpu:1g.5gb:1 or (null)."""
+    kinds = [kind.split(":") for kind in re.sub(r"\(.*?\)", "", gres).split(",")]
+    return sum(int(words[-1]) if words[-1].isdigit() else 1 for words in kinds if words[0] == "gpu")
 
 
 def _limit(text: str | None) -> int | None:
@@ -130,6 +132,29 @@ def read_accounts(associations: str) -> set[str]:
 
 
 @dataclass(frozen=True)
+class Cluster:
+    """Partitions, the name of the default one, and this user's accounts: None without accounting, or why unknown."""
+
+    partitions: dict[str, Partition]
+    default: str | None
+    accounts: set[str] | NoAnswer | None
+
+
+def ask_cluster() -> Cluster:
+    """Raises: NoAnswer where the controller gives none; what only sacctmgr knows may be unknown by itself."""
+    text = ask(("scontrol", "-o", "show", "partition"))
+    partitions = read_partitions(text, ask(("scontrol", "-o", "show", "node")))
+    accounts: set[str] | NoAnswer | None = None
+    if has_accounting(ask(("scontrol", "show", "config"))):
+        try:
+            of_user = f"user={getpass.getuser()}"
+            accounts = read_accounts(ask(("sacctmgr", "-nP", "show", "assoc", of_user, "format=account")))
+        except NoAnswer as reason:
+            accounts = reason
+    return Cluster(partitions, default_partition(text), accounts)
+
+
+@dataclass(frozen=True)
 class Sent:
     """A job that was sent: its id, or why it was refused; and the file that takes what it prints."""
 
@@ -139,9 +164,8 @@ class Sent:
 
 
 def environment() -> dict[str, str]:
-    """This process's, without what a surrounding job would hand on to the jobs that it sends."""
-    kept = ("SLURM_CONF",)
-    return {key: value for key, value in os.environ.items() if key in kept or not key.startswith(("SLURM_", "SBATCH_"))}
+    """This process's, without what a surrounding job would hand on; a user's own SBATCH_ settings hold for all jobs."""
+    return {key: value for key, value in os.environ.items() if key == "SLURM_CONF" or not key.startswith("SLURM_")}
 
 
 def send(options: str, command: str, output: Path, minutes: int) -> Sent:
@@ -160,12 +184,15 @@ def send(options: str, command: str, output: Path, minutes: int) -> Sent:
     return Sent(done.stdout.strip().partition(";")[0], None, output)
 
 
-def state_of(job: str) -> tuple[str, str]:
-    """State of a job and its reason, as Slurm knows them; ("GONE", "") once it has forgotten the job."""
+def state_of(job: str, before: tuple[str, str] = ("PENDING", "")) -> tuple[str, str]:
+    """State of a job and its reason, as Slurm knows them; ("GONE", "") once it has forgotten the job.
+
+    While Slurm does not answer, the state `before` stands.
+    """
     try:
         record = _records(ask(("scontrol", "-o", "show", "job", job)))
-    except NoAnswer:
-        return "GONE", ""
+    except NoAnswer as reason:
+        return ("GONE", "") if "Invalid job id" in str(reason) else before
     return (record[0].get("JobState", "GONE"), record[0].get("Reason", "")) if record else ("GONE", "")
 
 
@@ -176,8 +203,9 @@ def wait_for(jobs: Sequence[str], seconds: float) -> Mapping[str, tuple[str, str
     while open_jobs := [job for job, (state, _) in states.items() if state in (*WAITING, *RUNNING)]:
         if time.monotonic() > deadline:
             for job in open_jobs:
-                subprocess.run(("scancel", job), capture_output=True, timeout=ASK_S, check=False)
+                with suppress(NoAnswer):  # its own time limit ends it then
+                    ask(("scancel", job))
             break
         time.sleep(POLL_S)
-        states |= {job: state_of(job) for job in open_jobs}
+        states |= {job: state_of(job, states[job]) for job in open_jobs}
     return states

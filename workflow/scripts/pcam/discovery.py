@@ -13,7 +13,7 @@ from sklearn.cluster import KMeans
 from pcam.attributes import ATTRIBUTES
 from pcam.excess import class_sizes, deviations, exceeded_by_patch, standardised
 from pcam.gaps import holm, known_groups, note_of
-from pcam.group_tests import exceeded, widened
+from pcam.group_tests import exceeded, pooled, widened
 from pcam.intervals import Groups
 from pcam.settings import DiscoverySettings
 from pcam.weak_slices import Cluster, Part, Slice, Tail, alike
@@ -141,9 +141,10 @@ def judge(half: Part, slices: Sequence[Slice], seed: int) -> tuple[np.ndarray, n
         p = exceeded_by_patch(off, half.labels, counts, totals, np.random.default_rng([seed, 0]))
         z = standardised(totals, counts, sizes, variance)
     else:
-        ids = np.unique(groups.ids, return_inverse=True)[1]
+        ids = pooled(groups.ids, seed)
         shares = (counts / np.maximum(sizes, 1))[:, half.labels]
-        parts = np.array([np.bincount(ids, weights=each) for each in (masks - shares) * off]).reshape(len(slices), -1).T
+        parts = np.zeros((int(ids.max()) + 1, len(slices)))
+        np.add.at(parts, ids, ((masks - shares) * off).T)
         spread = widened(len(parts)) * np.sqrt(np.sum(parts**2, axis=0))
         z = np.where(spread > 0, totals / np.where(spread > 0, spread, 1), 0.0)
         p = exceeded(parts, seed)

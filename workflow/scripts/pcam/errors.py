@@ -186,9 +186,11 @@ def in_words(name: str, kind: Mapping[str, Any], level: float) -> str:
 
 def _difference(row: Mapping[str, Any], level: float) -> str:
     lower, higher = WORDS[row["attribute"]]
+    ends = None if row["low"] is None or row["high"] is None else f"{signed(row['low'])} to {signed(row['high'])}"
+    reach = "no interval" if ends is None else f"{100 * level:g} % interval {ends}"
     return (
         f"{higher if row['difference'] > 0 else lower} ({row['attribute'].replace('_', ' ')} by "
-        f"{signed(row['difference'])} sd, {100 * level:g} % interval {signed(row['low'])} to {signed(row['high'])})"
+        f"{signed(row['difference'])} sd, {reach})"
     )
 
 

@@ -11,14 +11,15 @@ from pathlib import Path
 
 from pcam.cluster import NoAnswer, ask
 
-# Of the job's log: what follows in it is the user's mistake in one line (run_stage), or an error of ours.
-_ERRORS = re.compile(r"^(?:error: .+|\w*(?:Error|Exception|Failed)\b.*)$")
+# Of the job's log: the user's mistake in one line (run_stage), or the last line of a traceback. Not what Snakemake says
+# of any failure: "Error in rule", "RuleException:", "CalledProcessError in file", "WorkflowError:".
+_ERRORS = re.compile(r"^(?:error: .+|(?!WorkflowError|RuleException)[\w.]*(?:Error|Exception|Failed)(?:: .+)?)$")
 AGAIN = "run the same command again; what is finished stays, and a training goes on from its saved state"
 
 
 @dataclass(frozen=True)
 class FailedJob:
-    """The last attempt at one job, as Snakemake's log tells it; `slurm_id` is None when sbatch refused it."""
+    """The last attempt at one job, as Snakemake's log tells it; `slurm_id` is None when none was queued."""
 
     rule: str
     message: str
@@ -71,7 +72,7 @@ def slurm_record(slurm_id: str) -> dict[str, str]:
 
 def reason(job: FailedJob, record: Mapping[str, str], log: str) -> tuple[str, str]:
     """Why a job failed, and what to do; `log` is the text of its logs, Slurm's and the rule's."""
-    if job.slurm_id is None:
+    if "sbatch failed" in job.message:
         refused = re.search(r"error message was '(.*?)'\.?$", job.message)
         said = refused[1].removeprefix("sbatch: error: ") if refused else job.message
         return f"Slurm took no such job: {said}", "correct profiles/slurm/config.yaml; snakemake preflight checks it"
@@ -89,10 +90,13 @@ def reason(job: FailedJob, record: Mapping[str, str], log: str) -> tuple[str, st
         return f"node {node} failed", AGAIN
     if state.startswith("CANCELLED") or re.search(r"CANCELLED AT", log):
         return "cancelled: by scancel, by preemption or by an administrator", AGAIN
-    errors = [line for line in log.splitlines() if _ERRORS.match(line) and not line.startswith("WorkflowError")]
+    errors = [line for line in log.splitlines() if _ERRORS.match(line)]
+    if errors and re.search("out of memory|can't allocate memory|MemoryError", errors[-1]):
+        where = f"gpu_request or mem_mb of {job.rule} in profiles/slurm/config.yaml"
+        return f"too little memory: {errors[-1]}", f"train.batch_size down, or more by {where}; then run again"
     if errors:
         return errors[-1], "correct this, then run the same command again"
-    said = f"Slurm says {state}" if state else "Slurm remembers nothing of it"
+    said = f"Slurm says {state}" if state else "Slurm knows nothing of it"
     return f"unknown: {said}, and its log holds no error", "read the log"
 
 
@@ -106,8 +110,7 @@ def explain_failures(snakemake_log: str | Path) -> list[str]:
         text = "\n".join(log.read_text(errors="replace") for log in reversed(logs))
         why, remedy = reason(job, slurm_record(job.slurm_id) if job.slurm_id else {}, text)
         tries = f", {job.attempts} attempts" if job.attempts > 1 else ""
-        lines += [
-            f"  {job.rule}: {job.output} ({f'Slurm job {job.slurm_id}' if job.slurm_id else 'not queued'}{tries})"
-        ]
+        unqueued = "refused" if "sbatch failed" in job.message else "beside Snakemake"
+        lines += [f"  {job.rule}: {job.output} ({f'Slurm job {job.slurm_id}' if job.slurm_id else unqueued}{tries})"]
         lines += [f"    why: {why}", *(f"    log: {log}" for log in logs), f"    do:  {remedy}"]
     return lines

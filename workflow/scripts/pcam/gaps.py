@@ -16,10 +16,11 @@ from scipy.stats import hypergeom
 
 from pcam.group_tests import compare_means
 from pcam.intervals import Groups
-from pcam.metrics import mid_ranks, roc_auc_influence, wilson_interval
+from pcam.metrics import mid_ranks, placements, roc_auc_influence, wilson_interval
 from pcam.settings import EvaluationSettings
 
 CLASSES = {"roc_auc": (0, 1), "sensitivity": (1,), "specificity": (0,)}  # that a metric needs, by name
+TWO_METHODS = "p by Fisher's exact test, the interval by Newcombe: near the level they may disagree"
 NO_SLIDES = "slides are not known: patches that share no tissue count as independent"
 
 
@@ -29,7 +30,8 @@ class Gap:
 
     p: two-sided. low and high: at the level of the settings; None where the test has no such end.
     groups: slides or leak groups with patches of the rarer class in the smaller part; None where patches count.
-    note: what is taken as independent where that is not whole slides, or why there is no interval.
+    note: what is taken as independent where that is not whole slides, that p and interval are of different methods, or
+    why there is no interval.
     """
 
     value: float
@@ -60,16 +62,6 @@ def known_groups(groups: Groups | None) -> Groups | None:
 def note_of(groups: Groups | None) -> str | None:
     """What a test by these groups takes as independent where that is not whole slides."""
     return None if groups is not None and groups.noun == "slide" else NO_SLIDES
-
-
-def placements(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Share (N,) of the patches of the other class that each is on the right side of, ties counted half."""
-    found = np.empty(len(labels))
-    for label, sign in ((1, 1), (0, -1)):
-        own, others = sign * probabilities[labels == label], np.sort(sign * probabilities[labels != label])
-        found[labels == label] = np.searchsorted(others, own, "left") + np.searchsorted(others, own, "right")
-        found[labels == label] /= 2 * len(others)
-    return found
 
 
 class Gaps:
@@ -113,8 +105,10 @@ class Gaps:
         values = self.right.astype(float)
         if self.metric == "roc_auc":
             for part in (members, ~members):
-                values[part] = placements(self.labels[part], self.probabilities[part])
-                values[part] -= values[part & self.classes[0]].mean() / 2
+                others, tumours = (part & held for held in self.classes)
+                values[tumours] = placements(self.probabilities[tumours], self.probabilities[others])
+                values[others] = placements(-self.probabilities[others], -self.probabilities[tumours])
+                values[part] -= values[others].mean() / 2
         count = min(len(np.unique(groups.ids[part & c])) for part in (members, ~members) for c in self.classes)
         if all(np.ptp(values[c]) == 0 for c in self.classes):
             return Gap(0.0, None, None, 1.0, count, "neither part has any spread")
@@ -155,7 +149,8 @@ class Gaps:
         (a_low, a_high), (b_low, b_high) = (wilson_interval(*counts, self.rules.level) for counts in ((a, n), (b, m)))
         x, y = a / n, b / m
         low, high = x - y - np.hypot(x - a_low, b_high - y), x - y + np.hypot(a_high - x, y - b_low)
-        return Gap(x - y, float(low), float(high), min(1.0, p), None, self.note)
+        note = "; ".join(filter(None, (self.note, TWO_METHODS)))
+        return Gap(x - y, float(low), float(high), min(1.0, p), None, note)
 
 
 def _area(labels: np.ndarray, probabilities: np.ndarray) -> float:

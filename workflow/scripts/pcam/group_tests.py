@@ -5,7 +5,9 @@ random: that needs no formula for the error, whatever the sizes of the slides an
 where a few bad slides carry all mistakes, a slice that holds none of them looks certain, as all its parts are alike.
 (2) The slice's slides vary like all slides do: that sees the bad ones outside too, but needs tails like Student's,
 which a small slice that holds a bad slide has not; there (1) sees but few parts. Null data with strong slides, with
-few bad ones and with rare mistakes is simulated in tests/test_gaps.py.
+few bad ones and with rare mistakes is simulated in tests/test_gaps.py. Of 30 slides of very unequal size that differ by
+more than the classes do, the ROC-AUC alone has a level of up to 0.07 at 0.05; at 0.01 and below, where claims that are
+corrected for their number lie, it is kept.
 """
 
 from collections.abc import Iterable, Sequence

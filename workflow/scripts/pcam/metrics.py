@@ -55,6 +55,12 @@ def mid_ranks(values: np.ndarray) -> np.ndarray:
     return (np.cumsum(count) - (count - 1) / 2)[place]
 
 
+def placements(scores: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Share of the others (M,) that lie below each score (N,), ties counted half."""
+    ranked = np.sort(others)
+    return (np.searchsorted(ranked, scores, "left") + np.searchsorted(ranked, scores, "right")) / (2 * len(ranked))
+
+
 def roc_auc_influence(labels: np.ndarray, scores: np.ndarray) -> np.ndarray | None:
     """What each patch adds to the ROC-AUC's error: the squares sum to its variance (DeLong et al. 1988, by mid-ranks).
 

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pcam.facts import BYTES_GZ, PATCH_BYTES
+from pcam.acquisition import published_file
+from pcam.facts import PATCH_BYTES, pcam_filename
 from pcam.files import read_csv
 from pcam.planned import Job
 from pcam.settings import TUNED, Settings, TrainSettings
@@ -23,10 +24,20 @@ PRECISIONS = {"float32": "fp32", "bfloat16": "bf16"}
 
 @dataclass(frozen=True)
 class Rate:
-    """Patches a second that a training goes through, validation and start included, and the file it was measured by."""
+    """Patches a second that a training goes through, the file it was measured by, and whether on the same partition."""
 
     patches_per_s: float
     basis: str
+    there: bool
+
+
+@dataclass(frozen=True)
+class Need:
+    """Seconds of a training, the file that its rate comes from, and whether that was measured on its partition."""
+
+    seconds: float
+    basis: str
+    there: bool
 
 
 @dataclass(frozen=True)
@@ -72,16 +83,19 @@ def _seconds(path: Path) -> float | None:
 def trained_before(results: Path, pattern: str) -> Rate | None:
     """The slowest of the earlier trainings of `pattern`, such as train_seed/*/seed-*.
 
-    The slowest, because one that was resumed has the seconds of its last part alone.
+    The slowest, because one that was resumed has the seconds of its last part alone. Nothing tells on what device.
     """
-    patches = _rows(results / "splits" / "train.csv")
+    split = results / "splits" / "train.csv"
+    patches = _rows(split)
     found = []
     for tsv in sorted((results / "benchmarks").glob(f"{pattern}.tsv")):
+        if patches is None or tsv.stat().st_mtime < split.stat().st_mtime:
+            continue  # it trained on an earlier split, of another N
         run = tsv.relative_to(results / "benchmarks").with_suffix("")
         folder = results / ("train" if run.parts[0] == "train_seed" else "search") / Path(*run.parts[1:])
         epochs, seconds = _rows(folder / "history.csv"), _seconds(tsv)
-        if patches and epochs and seconds:
-            found.append(Rate(patches * epochs / seconds, str(tsv)))
+        if epochs and seconds:
+            found.append(Rate(patches * epochs / seconds, str(tsv), there=False))
     return min(found, key=lambda rate: rate.patches_per_s, default=None)
 
 
@@ -99,27 +113,28 @@ def benchmarked(results: Path, partition: str, recipe: TrainSettings) -> Rate | 
     if not rows:
         return None
     best = max(rows, key=lambda row: (row["precision"] == precision, int(row["batch_size"])))
-    return Rate(float(best["images_per_s"]), f"{path}, batch size {best['batch_size']}, {best['precision']}")
+    basis = f"{path}, batch size {best['batch_size']}, {best['precision']}"
+    return Rate(float(best["images_per_s"]), basis, there=True)
 
 
 def rate_of(job: Job, recipe: TrainSettings, results: Path) -> Rate | None:
-    """A training's rate: of its variant or of trials before, of the partition's benchmark, of any training before."""
+    """A training's rate: of the partition's benchmark, of its variant or of trials before, of any training before."""
     own = f"train_seed/{job.wildcards['variant']}/seed-*" if job.rule == "train_seed" else "train_trial/round-*/trial-*"
     partition = (job.partition or "") if job.queued else "local"
     return (
-        trained_before(results, own)
-        or benchmarked(results, partition, recipe)
+        benchmarked(results, partition, recipe)
+        or trained_before(results, own)
         or trained_before(results, "train_seed/*/seed-*")
         or trained_before(results, "train_trial/round-*/trial-*")
     )
 
 
-def training_seconds(job: Job, settings: Settings, patches: int | None, results: Path) -> tuple[float, str] | None:
-    """Seconds of a training and the file that its rate comes from; None for other jobs and without rate or N."""
+def training_seconds(job: Job, settings: Settings, patches: int | None, results: Path) -> Need | None:
+    """None for jobs that do not train, and without rate or N."""
     recipe = recipe_of(job, settings)
     if recipe is None or patches is None or (rate := rate_of(job, recipe[0], results)) is None:
         return None
-    return recipe[1] * patches / rate.patches_per_s, rate.basis
+    return Need(recipe[1] * patches / rate.patches_per_s, rate.basis, rate.there)
 
 
 def estimate_hours(jobs: Iterable[Job], settings: Settings, patches: int | None, results: Path) -> Hours:
@@ -135,12 +150,12 @@ def estimate_hours(jobs: Iterable[Job], settings: Settings, patches: int | None,
                 files = [f for glob in (f"{job.rule}.tsv", f"{job.rule}/**/*.tsv") for f in folder.glob(glob)]
                 before[job.rule] = max((time for file in files if (time := _seconds(file))), default=None)
             spent = before[job.rule]
-            told = None if spent is None else (spent, f"{folder} for the other jobs")
+            told = None if spent is None else Need(spent, f"{folder} for the other jobs", there=False)
         if told is None:
             unmeasured[job.rule] = None
         else:
-            seconds, measured = seconds + told[0], measured + 1
-            bases[told[1]] = None
+            seconds, measured = seconds + told.seconds, measured + 1
+            bases[told.basis] = None
     return Hours(seconds / 3600 if measured else None, tuple(bases), tuple(unmeasured))
 
 
@@ -163,12 +178,14 @@ def estimate_room(
     total = sum(patches.values())
     rules = {job.rule for job in jobs}
     trainings = sum(job.rule in ("train_seed", "train_trial") for job in jobs)
-    raw = sum(unpacked)
+    raw = sum(unpacked) if "import_directory" in rules else 0
     if "synthesize_sample" in rules:
         # The sample's train file holds floats, as the course's does.
         raw += (total + (FLOAT_BYTES - 1) * patches["train"]) * PATCH_BYTES
-    if "download_pcam" in rules:
-        raw += sum(BYTES_GZ.values()) + total * PATCH_BYTES
+    for job in jobs:
+        if job.rule == "download_pcam":
+            file = published_file(pcam_filename(*job.wildcards["file"].split("_", 1)))
+            raw += (file.size_bytes or 0) + file.unpacked_bytes
     store = total * PATCH_BYTES if "build_store" in rules else 0
     audits = total * AUDIT_BYTES if "survey_patches" in rules else 0
     predicted = total * PREDICTED_BYTES * trainings

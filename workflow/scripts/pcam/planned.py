@@ -1,10 +1,12 @@
 """What a run is about to do, read from Snakemake itself: every job with what it asks of Slurm."""
 
-import re
 import shlex
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from math import ceil
 from typing import Any
+
+from pcam.cluster import Partition, gpus_of
 
 TARGET = "preflight"
 
@@ -13,7 +15,7 @@ TARGET = "preflight"
 class Job:
     """A job that will run. `partition` is None where the job stays on this machine or the default partition is meant.
 
-    mem_mb and minutes are None where nothing is asked for; all_minutes are those of the first try and its retries.
+    mem_mb and minutes are those of the first try, None where nothing is asked for; `retries` has both for each retry.
     `options` are the words sbatch gets for it, without script.
     """
 
@@ -25,7 +27,7 @@ class Job:
     cpus: int = 1
     mem_mb: int | None = None
     minutes: int | None = None
-    all_minutes: int | None = None
+    retries: tuple[tuple[int | None, int | None], ...] = ()
     gpus: int = 0
     options: str = ""
 
@@ -40,6 +42,31 @@ class Plan:
     probing: bool  # whether short jobs may be sent to look around
 
 
+def beyond(job: Job, attempt: int, partition: Partition) -> list[tuple[str, int, int]]:
+    """What a try (0: the first) asks for beyond the partition: what, how much, and how much there is at most."""
+    nodes = [node for node in partition.nodes if node.usable] or partition.nodes
+    mem_mb, minutes = ((job.mem_mb, job.minutes), *job.retries)[attempt]
+    memory = min(max((node.mem_mb for node in nodes), default=0), partition.mem_mb or ceil(1e12))
+    cpus = min(max((node.cpus for node in nodes), default=0), partition.cpus or ceil(1e12))
+    rows = (
+        ("MB of memory", mem_mb, memory),
+        ("cpus", job.cpus, cpus),
+        ("GPUs", job.gpus, max((node.gpus for node in nodes), default=0)),
+        ("minutes", minutes, partition.minutes),
+    )
+    return [
+        (what, asked, most) for what, asked, most in rows if asked is not None and most is not None and asked > most
+    ]
+
+
+def admitted(job: Job, partitions: Mapping[str, Partition]) -> Job:
+    """The job without the retries that its partition would refuse, or hold for ever."""
+    if (partition := partitions.get(job.partition or "")) is None:
+        return job
+    kept = (retry for i, retry in enumerate(job.retries, 1) if not beyond(job, i, partition))
+    return replace(job, retries=tuple(kept))
+
+
 def _number(value: Any) -> int | None:
     # A resource that only a running job can know is a text of Snakemake's.
     return value if isinstance(value, int) and not isinstance(value, bool) else None
@@ -47,10 +74,8 @@ def _number(value: Any) -> int | None:
 
 def gpus_asked(resources: Any) -> int:
     """GPUs of a job, from `gpu` or from `gres` in Slurm's notation (gpu:1, gpu:type:1)."""
-    if (count := _number(resources.get("gpu"))) is not None:
-        return count
-    found = re.match(r"gpu(?::[A-Za-z][^:]*)?(?::(\d+))?$", str(resources.get("gres") or ""))
-    return int(found[1] or 1) if found else 0
+    count = _number(resources.get("gpu"))
+    return gpus_of(str(resources.get("gres") or "")) if count is None else count
 
 
 def _words_for_sbatch(workflow: Any, job: Any) -> str:
@@ -71,34 +96,37 @@ def _words_for_sbatch(workflow: Any, job: Any) -> str:
     return str(words).removeprefix("sbatch ")
 
 
-def _minutes_of_tries(workflow: Any, job: Any) -> list[int | None]:
-    tries = 1 + (job.rule.restart_times or 0)
-    minutes = []
-    for attempt in range(tries, 0, -1):
+def _tries(job: Any) -> list[tuple[int | None, int | None]]:
+    """Memory in MB and minutes that each try of a job asks for."""
+    tries = []
+    for attempt in range(1 + (job.rule.restart_times or 0), 0, -1):
         job.attempt = attempt  # evaluates its resources anew
-        minutes.append(_number(job.resources.get("runtime")))
-    return minutes[::-1]
+        memory, each = (_number(job.resources.get(name)) for name in ("mem_mb", "mem_mb_per_cpu"))
+        tries.append((each * _cpus(job) if each else memory, _number(job.resources.get("runtime"))))
+    return tries[::-1]
+
+
+def _cpus(job: Any) -> int:
+    return _number(job.resources.get("cpus_per_task")) or int(job.threads)
 
 
 def _job(workflow: Any, job: Any, slurm: bool) -> Job:
     named = {key: str(value) for key, value in job.wildcards_dict.items()}
     if not slurm or job.is_local:
         return Job(job.rule.name, named, queued=False, cpus=job.threads)
-    minutes = _minutes_of_tries(workflow, job)
+    (memory, minutes), *retries = _tries(job)
     resources = job.resources
     partition, account = resources.get("slurm_partition"), resources.get("slurm_account")
-    cpus = _number(resources.get("cpus_per_task")) or job.threads
-    memory, each = _number(resources.get("mem_mb")), _number(resources.get("mem_mb_per_cpu"))
     return Job(
         job.rule.name,
         named,
         queued=True,
         partition=None if partition is None else str(partition),
         account=None if account is None else str(account),
-        cpus=cpus,
-        mem_mb=each * cpus if each else memory,
-        minutes=minutes[0],
-        all_minutes=None if minutes[0] is None else sum(m or 0 for m in minutes),
+        cpus=_cpus(job),
+        mem_mb=memory,
+        minutes=minutes,
+        retries=tuple(retries),
         gpus=gpus_asked(resources),
         options=_words_for_sbatch(workflow, job),
     )

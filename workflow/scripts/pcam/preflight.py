@@ -1,6 +1,5 @@
 """The pre-flight: before anything is queued, what will run and whether it can, in one table."""
 
-import getpass
 import json
 import os
 import re
@@ -42,20 +41,15 @@ from pcam.cluster import (
     RUNNING,
     WAITING,
     NoAnswer,
-    Partition,
     Sent,
-    ask,
-    default_partition,
-    has_accounting,
-    read_accounts,
-    read_partitions,
+    ask_cluster,
     send,
     wait_for,
 )
 from pcam.facts import FILE_SPLITS, PATCHES, pcam_filename
 from pcam.files import write_json
 from pcam.needs import estimate_hours, estimate_room, training_seconds
-from pcam.planned import Job, Plan
+from pcam.planned import Job, Plan, admitted
 from pcam.probe import MARK, canonical
 from pcam.provenance import ROOT, SCRIPTS, git_state
 from pcam.settings import Settings
@@ -64,8 +58,10 @@ RESULTS = Path("results")
 FOLDER = RESULTS / "logs" / "preflight"
 TABLE = RESULTS / "preflight.json"
 HERE_S = 300  # importing everything takes ten seconds; a slow shared file system takes its time
-WAIT_S = 180  # for the jobs that look around; a queue that is longer is no fault
-PROBE_MINUTES = 2
+PROBE_MINUTES = 5  # as long as here
+WAIT_S = 420  # for the jobs that look around, which Slurm ends up to a minute late; a longer queue is no fault
+# Ends of a job that say nothing of its environment, the time limit of a short job included.
+NOT_ITS_FAULT = ("TIMEOUT", "PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "CANCELLED")
 LAG_S = 30.0  # a network file system may show a file later than it was written
 TRAININGS = ("train_seed", "train_trial")
 
@@ -121,10 +117,14 @@ def probe_here(request: Mapping[str, Any]) -> dict[str, Any] | Check:
         write_json(path, request)
     except OSError as error:
         return Check("writable", FIX, f"{FOLDER}: {error.strerror}", "run in a folder that is yours (--directory)")
-    done = subprocess.run(
-        [sys.executable, "-m", "pcam.probe", str(path)],
-        capture_output=True, text=True, check=False, timeout=HERE_S, env={**os.environ, "PYTHONPATH": str(SCRIPTS)},
-    )  # fmt: skip
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "pcam.probe", str(path)],
+            capture_output=True, text=True, check=False, timeout=HERE_S, env={**os.environ, "PYTHONPATH": str(SCRIPTS)},
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return Check("packages", UNKNOWN, f"{sys.executable}: no answer within {HERE_S} s, on a slow file system",
+                     "ask again; unpack gzipped files of several members beforehand (gzip -dk)")  # fmt: skip
     if (answer := read_answer(done.stdout)) is None:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         return Check("packages", FIX, f"{sys.executable}: {last}", "set up the environment anew: make run")
@@ -180,11 +180,14 @@ def rows_of_job(name: str, jobs: Sequence[Job], sent: Sent, state: tuple[str, st
                 "ask again later; the run itself waits as long as the queue takes",
             )
         ]  # fmt: skip
-    text = printed(sent.output, LAG_S if status == "COMPLETED" else 0.0)
+    text = printed(sent.output, LAG_S if status in ("COMPLETED", "GONE") else 0.0)
+    answer = None if text is None else read_answer(text)
+    if answer is None and status in NOT_ITS_FAULT:
+        return [Check(f"job on {name}", UNKNOWN, f"{where} ended ({status}) before it could answer", "ask again")]
     if text is None:
         return [Check(f"job on {name}", FIX, f"{where} ended ({status}) and left nothing in {sent.output.parent}",
                       "run in a folder that login and compute nodes share, and that is writable on both")]  # fmt: skip
-    if (answer := read_answer(text)) is None:
+    if answer is None:
         last = (text.strip().splitlines() or ["it printed nothing"])[-1]
         return [Check(f"job on {name}", FIX, f"{where} ended ({status}): {last}",
                       "check the environment that the profile names: modules, path of the Python")]  # fmt: skip
@@ -194,17 +197,6 @@ def rows_of_job(name: str, jobs: Sequence[Job], sent: Sent, state: tuple[str, st
     if training := next((job for job in jobs if job.rule in TRAININGS), None):
         rows.append(check_memory(answer, training.mem_mb, gpu=training.gpus > 0))
     return [replace(row, check=f"{row.check} on {name}") for row in rows]
-
-
-def ask_cluster() -> tuple[dict[str, Partition], str | None, set[str] | None]:
-    """Partitions, the default one's name, and this user's accounts (None without accounting). Raises: NoAnswer."""
-    text = ask(("scontrol", "-o", "show", "partition"))
-    partitions = read_partitions(text, ask(("scontrol", "-o", "show", "node")))
-    accounts = None
-    if has_accounting(ask(("scontrol", "show", "config"))):
-        of_user = f"user={getpass.getuser()}"
-        accounts = read_accounts(ask(("sacctmgr", "-nP", "show", "assoc", of_user, "format=account")))
-    return partitions, default_partition(text), accounts
 
 
 def known_patches(settings: Settings, answer: Mapping[str, Any]) -> tuple[dict[str, int], str]:
@@ -244,13 +236,14 @@ def run_checks(plan: Plan, settings: Settings) -> tuple[list[Check], dict[str, A
         rows.append(Check("space", UNKNOWN, "N is not known"))
     if queued:
         try:
-            partitions, default, accounts = ask_cluster()
+            cluster = ask_cluster()
         except NoAnswer as reason:
             rows += unknown_cluster(reason)
         else:
-            queued = [replace(job, partition=job.partition or default) for job in queued]
-            rows += [check_partitions(queued, partitions), check_account(queued, accounts)]
-            rows.append(check_limits(queued, partitions))
+            queued = [replace(job, partition=job.partition or cluster.default) for job in queued]
+            rows += [check_partitions(queued, cluster.partitions), check_account(queued, cluster.accounts)]
+            rows.append(check_limits(queued, cluster.partitions))
+            queued = [admitted(job, cluster.partitions) for job in queued]
         trainings = [job for job in queued if job.rule in TRAININGS]
         needs = [(job, training_seconds(job, settings, patches.get("train"), RESULTS)) for job in trainings]
         rows += [check_walltime(needs), *look_from_jobs(plan, queued, request)]

@@ -10,7 +10,7 @@ from scipy import stats
 from pcam.attributes import ATTRIBUTES
 from pcam.interval_methods import by_group
 from pcam.intervals import Groups, ratio_parts, units_of
-from pcam.metrics import roc_auc
+from pcam.metrics import placements, roc_auc
 from pcam.settings import EvaluationSettings
 from pcam.slices import MINIMUM_CLASS_N, Answers, Members
 
@@ -177,13 +177,6 @@ class Failing:
     sensitivity_failing: float
     roc_auc: float
     roc_auc_failing: float
-
-
-def placements(scores: np.ndarray, negatives: np.ndarray) -> np.ndarray:
-    """Share of the negatives that lie below each score, ties counted half."""
-    ranked = np.sort(negatives)
-    below = np.searchsorted(ranked, scores, side="left") + np.searchsorted(ranked, scores, side="right")
-    return below / (2 * len(ranked))
 
 
 def failing_unseen(name: str, value: str, places: np.ndarray, told: Answers) -> Failing:
