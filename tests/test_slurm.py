@@ -89,13 +89,16 @@ def test_every_rule_that_uses_the_gpu_asks_for_one_in_the_profile() -> None:
 
 
 # In the place of Snakemake and Slurm, beside head.sbatch: each notes that it was called. squeue is away at every other
-# call, and tells of one job until that is cancelled.
+# call, tells of a head that ends at the first that it answers, and of a job until that is cancelled.
 STANDING_IN = {
     "sleep": "exec /bin/sleep 0.05",
     "squeue": """
         echo squeue >> events
-        [ $(($(grep --count squeue events) % 2)) = 0 ] || exit 1
-        grep --quiet scancel events || printf '%s\\n' "7|pcam_x|$(pwd -P)" "8|other|$(pwd -P)" "9|pcam_x|/away" """,
+        here=$(pwd -P) calls=$(grep --count squeue events)
+        [ $((calls % 2)) = 0 ] || exit 1
+        printf '%s\\n' "5|pcam-head|RUNNING|$here" "8|other|RUNNING|$here" "9|pcam_x|RUNNING|/away"
+        [ $calls != 2 ] || echo "4|pcam-head|COMPLETING|$here"
+        grep --quiet scancel events || echo "7|pcam_x|RUNNING|$here" """,
     "scancel": 'echo "scancel $*" >> events',
     "snakemake": """
         case "$*" in
@@ -130,22 +133,23 @@ def test_the_head_refuses_what_only_the_login_node_can_download(tmp_path: Path) 
 
 
 def test_a_head_replaces_one_that_died_when_no_job_is_left_and_no_other_snakemake(tmp_path: Path) -> None:
+    waited = ["squeue"] * 4
     # The lock comes in two parts, and stays, as that of a Snakemake whose node failed.
     locks = "cd .snakemake && mkdir locks && touch locks/0.input.lock && /bin/sleep 0.5 && touch locks/0.output.lock"
     code, _, events = run_head(tmp_path, run=locks)
-    assert (code, events) == (0, ["run"])
+    assert (code, events) == (0, [*waited, "run"])
     code, said, events = run_head(tmp_path)
     assert code == 0 and "an earlier head died" in said
-    assert events == ["squeue", "squeue", "scancel 7", "squeue", "squeue", "unlock", "run"]
+    assert events == [*waited, "squeue", "squeue", "scancel 7", "squeue", "squeue", "unlock", "run"]
     (tmp_path / ".snakemake" / "locks").mkdir()
     (tmp_path / ".snakemake" / "locks" / "0.output.lock").touch()
     code, said, events = run_head(tmp_path)
-    assert (code, events) == (1, []) and "locked by a Snakemake that is no head job" in said
+    assert (code, events) == (1, waited) and "locked by a Snakemake that is no head job" in said
 
 
 def test_a_head_that_was_replaced_while_it_ran_ends_its_snakemake(tmp_path: Path) -> None:
     code, _, events = run_head(tmp_path, run="echo 6.0 > .snakemake/head_job; /bin/sleep 50; echo late >> events")
-    assert (code, events) == (128 + signal.SIGKILL, ["run"])
+    assert (code, events[-1]) == (128 + signal.SIGKILL, "run")
 
 
 # Snakemake's log of a job that failed twice, of one whose retry went through, and of a refusal.
