@@ -89,8 +89,8 @@ def test_the_whole_run_makes_every_contract_and_a_second_one_has_nothing_to_do(f
         "splits/valid.csv": "row,label,slide,group",
         "audit/patches.csv": "split,row,label,keep,defects",
         "predict/mlp/seed-0/valid.csv": "row,label,logit,probability",
-        "slices/slices.csv": "slice,value,n,positives,metric,estimate,low,high,gap,gap_low,gap_high,p,p_corrected,"
-        "status",
+        "slices/slices.csv": "slice,value,n,positives,metric,estimate,low,high,gap,gap_low,gap_high,groups,p,"
+        "p_corrected,status",
         "benchmark/throughput.csv": "partition,node,device,mode,batch_size,precision,images_per_s,job_id,model,low,"
         "high,memory_bytes,note",
         "benchmark/parts.csv": "partition,model,precision,batch_size,part,loop_s,loop_low_s,loop_high_s,share,apart_s",
