@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -25,6 +26,7 @@ NODES = {"gpu1": "gpu_course", "thin1": "thin_course", "thin2": "thin_course"}
 # As much as two course jobs on a GPU node; slurmd takes these figures' word for it (config_overrides).
 CPUS, MEMORY_MB, MAX_MINUTES = 8, 32768, 1440
 START_S = 60.0
+MOST_LETTERS = 70  # of the folder's path; unix(7) gives a socket's 108, of which slurmstepd's name takes up to 35
 
 
 def why_not(*, accounting: bool = False) -> str | None:
@@ -63,6 +65,8 @@ class Cluster:
         """Start every daemon and return when all nodes are idle. Raises: RuntimeError, TimeoutError."""
         if (reason := why_not(accounting=accounting)) is not None:
             raise RuntimeError(reason)
+        if len(str(self.folder)) > MOST_LETTERS:
+            raise RuntimeError(f"{self.folder}: too long a path for its sockets; {MOST_LETTERS} letters are enough")
         shutil.rmtree(self.folder, ignore_errors=True)
         for name in ("bin", "munge", "state", "logs", "pids", *(f"spool-{node}" for node in NODES)):
             (self.folder / name).mkdir(parents=True)
@@ -294,8 +298,12 @@ def _answers(port: int) -> bool:
 
 
 @contextmanager
-def running_cluster(folder: Path, *, accounting: bool = False) -> Iterator[Cluster]:
-    """A cluster that goes when this block ends, and also when this process is killed: a keeper's stdin then closes."""
+def running_cluster(*, accounting: bool = False) -> Iterator[Cluster]:
+    """A cluster that goes when this block ends, and also when this process is killed: a keeper's stdin then closes.
+
+    It has a temporary folder of its own, whose path is short: below pytest's the sockets of jobs get too long a name.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="slurm-"))
     command = [sys.executable, __file__, "keep", str(folder), *(["--accounting"] if accounting else [])]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as keeper:
         assert keeper.stdin is not None and keeper.stdout is not None
@@ -306,6 +314,7 @@ def running_cluster(folder: Path, *, accounting: bool = False) -> Iterator[Clust
         finally:
             keeper.stdin.close()
             keeper.wait(60)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def main() -> None:

@@ -619,7 +619,7 @@ def test_preflight_says_what_would_run_and_stops_before_a_fault(tmp_path: Path, 
 def test_on_slurm_it_looks_from_inside_jobs_and_stops_a_run_before_anything_is_queued(tmp_path: Path) -> None:
     if reason := why_not(accounting=True):
         pytest.skip(reason)
-    with running_cluster(tmp_path / "c", accounting=True) as cluster:
+    with running_cluster(accounting=True) as cluster:
 
         def run(*arguments: object) -> subprocess.CompletedProcess[str]:
             line = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--configfile", TINY]

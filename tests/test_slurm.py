@@ -238,10 +238,10 @@ def test_a_run_without_failed_jobs_has_nothing_to_explain(tmp_path: Path) -> Non
 
 
 @contextmanager
-def cluster_in(folder: Path, *, accounting: bool) -> Iterator[Cluster]:
+def started_cluster(*, accounting: bool) -> Iterator[Cluster]:
     if (missing := why_not(accounting=accounting)) is not None:
         pytest.skip(f"no Slurm can be started here: {missing}")
-    with running_cluster(folder, accounting=accounting) as cluster:
+    with running_cluster(accounting=accounting) as cluster:
         cluster.environment |= {"NO_COLOR": "1", "TERM": "dumb", "OMP_NUM_THREADS": "1"}
         cluster.environment["PATH"] = f"{cluster.environment['PATH']}:{Path(sys.executable).parent}"
         yield cluster
@@ -323,7 +323,7 @@ def test_each_job_gets_what_the_profile_says_and_makes_the_same_bits(tmp_path: P
         (project / name).unlink()
     # Its own settings are made again as well, by a local rule.
     (project / "results" / "train" / "mlp" / "settings.json").unlink()
-    with cluster_in(tmp_path / "cluster", accounting=True) as cluster:
+    with started_cluster(accounting=True) as cluster:
         said = run_on_slurm(cluster, project, "--configfile", "tests/config/tiny.yaml", "--", *made)
         assert "resolve_variant" in said
         until(
@@ -403,7 +403,7 @@ def test_jobs_that_fail_are_tried_again_or_explained(tmp_path: Path) -> None:
     (folder / "Snakefile").write_text(FAILING)
     shutil.copytree(PROFILE, folder / "profiles" / "slurm")
     with (
-        cluster_in(tmp_path / "cluster", accounting=False) as cluster,
+        started_cluster(accounting=False) as cluster,
         on_slurm(cluster, folder, "--keep-going") as process,
     ):
         cluster.slurm("scancel", wait_for(cluster, "rule_cancelled"))
@@ -451,7 +451,7 @@ def test_a_training_outlives_snakemake_its_walltime_and_the_head_job(tmp_path: P
         )  # fmt: skip
         return done.stdout.strip(), project / f"pcam-head-{done.stdout.strip()}.log"
 
-    with cluster_in(tmp_path / "cluster", accounting=False) as cluster:
+    with started_cluster(accounting=False) as cluster:
         # 1. Snakemake is killed; its job goes on. A head refuses to take over the lock of another run.
         with on_slurm(cluster, project, *asked):
             first = wait_for(cluster, rule)
