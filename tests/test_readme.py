@@ -62,8 +62,13 @@ def run(project: Path, command: str) -> subprocess.CompletedProcess[str]:
         command = command.replace("run=ID", f"run={next(run['run_id'] for run in runs if run['kind'] == 'train')}")
     if "profiles/slurm" in command:
         command = command.replace("path/to/the/files", str(project / "files")) + " --dry-run"
-        # The head job without a queue; tests/test_slurm.py submits it.
-        command = command.replace("sbatch profiles", f"SLURM_SUBMIT_DIR={project} bash profiles")
+        # The head job without a cluster, in a queue that is empty; tests/test_slurm.py submits it to a real one.
+        queue = project / "queue" / "squeue"
+        queue.parent.mkdir(exist_ok=True)
+        queue.write_text("#!/bin/sh\n")
+        queue.chmod(0o755)
+        head = f"PATH={queue.parent}:$PATH SLURM_JOB_ID=1 SLURM_SUBMIT_DIR={project} bash profiles"
+        command = command.replace("sbatch profiles", head)
     environment = {**os.environ, "NO_COLOR": "1", "TERM": "dumb"}
     if command == "make ui":
         return serve(project, f"make ui PORT={free_port()}", environment)
