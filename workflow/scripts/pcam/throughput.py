@@ -1,11 +1,11 @@
 """Images per second of models in several precisions on a device, and what each part of a training step takes.
 
 A batch that is too large for a GPU raises; one that is too large for the host does so within the memory that is free
-at the start, and beyond it gets its process killed. So a child
-measures all points of a model in a precision, taking turns, and says which one it works on. When it dies there, that
-point is measured in a child of its own, because what the points before it left in memory may have been too much; if
-that dies too, that is the result, and larger batches of the same kind are not tried. Another child measures the other
-points from the start, so that all that are compared took turns in one process.
+at the start, and beyond it gets its process killed. So a child measures all points of a model in a precision, taking
+turns, and says which one it works on. When it dies there, that point is measured in a child of its own, because what
+the points before it left in memory may have been too much; if that dies too, that is the result, and larger batches of
+the same kind are not tried. Another child measures the other points from the start, so that all that are compared took
+turns in one process.
 """
 
 import time
