@@ -2,10 +2,10 @@
 PYTHON ?= python3
 CORES ?= 4
 BIN = .venv/bin
-# Two test files at a time; within a file tests share what they set up.
-SPREAD = --numprocesses 2 --dist loadfile --durations 15
+# Two test files at a time, in the order of tests/conftest.py; within a file tests share what they set up.
+SPREAD = --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 25
 .DEFAULT_GOAL := run
-.PHONY: run test test-slow bench bench-recipes golden style lock check-pins config-readme sbatch ui clean
+.PHONY: run test test-slow bench bench-recipes golden style lock check-pins environment-cpu tiny scan config-readme sbatch ui clean
 
 run: .venv/runtime
 	$(BIN)/snakemake --cores $(CORES)
@@ -57,6 +57,7 @@ bench: .venv/dev
 	OMP_NUM_THREADS=1 $(BIN)/python bench/bench_audit.py results/bench/audit.json --folder $(FOLDER)
 	OMP_NUM_THREADS=1 $(BIN)/python bench/bench_attributes.py results/bench/attributes.json --folder $(FOLDER)
 	OMP_NUM_THREADS=1 $(BIN)/python bench/bench_training.py results/bench/training.json --folder $(FOLDER)
+	OMP_NUM_THREADS=1 $(BIN)/python bench/bench_inference.py results/bench/inference.json --folder $(FOLDER)
 
 # What each choice of the default recipe is worth on the train and valid patches of a finished run; half an hour.
 bench-recipes: .venv/dev
@@ -75,6 +76,22 @@ ui: .venv/runtime
 	@echo "MLflow opens at http://127.0.0.1:$(PORT)"
 	@MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/python -m mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 \
 		--backend-store-uri sqlite:///$(DATABASE)
+
+# What a server without a GPU installs: the CPU build of torch saves gigabytes. `make` then finds it in place.
+environment-cpu:
+	$(PYTHON) -m venv .venv
+	uv pip install --python $(BIN)/python --torch-backend cpu -r requirements.txt -r requirements-dev.txt
+	touch .venv/runtime && sleep 1 && touch .venv/dev
+
+# The whole workflow on a tiny set, in this folder: minutes.
+tiny: .venv/runtime
+	$(BIN)/snakemake --cores $(CORES) --configfile tests/config/tiny.yaml
+
+# Secrets in any tracked file, and what is unsafe in the workflows of .github. Digests are hexadecimal and no secrets.
+scan: .venv/dev
+	$(BIN)/uv tool run --from detect-secrets==1.5.0 detect-secrets-hook --disable-plugin HexHighEntropyString \
+		--exclude-secrets '^secret$$' $$(git ls-files -- ':!assets')
+	$(BIN)/uv tool run --from zizmor==1.32.0 zizmor --offline --min-severity medium .github
 
 config-readme: .venv/dev
 	$(BIN)/python tests/render_config_readme.py > config/README.md

@@ -71,7 +71,9 @@ include: "workflow/rules/errors.smk"
 include: "workflow/rules/benchmark.smk"
 include: "workflow/rules/track.smk"
 include: "workflow/rules/reproduce.smk"
+include: "workflow/rules/collaboration.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/publish.smk"
 include: "workflow/rules/preflight.smk"
 include: "workflow/rules/cluster.smk"
 
@@ -94,6 +96,7 @@ localrules:
     describe_environment,
     check_submission,
     write_journal,
+    compare_evidence,
     build_report,
 
 
@@ -107,6 +110,7 @@ rule all:
         "results/report.html",
         "results/journal.md",
         "results/checklist.json",
+        "results/evidence_check.json",
         "results/tracking/runs.json",
         "results/audit/score.json",
         "results/reproducibility/twin.json",

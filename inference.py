@@ -1,221 +1,188 @@
-"""Classify patches with a trained checkpoint: `python inference.py weights.pt image-or-folder-or-h5 …`.
+"""Classify patches with a trained model: `python inference.py [WEIGHTS] INPUT …`.
 
-Prints a CSV row a patch: source, row (of an .h5 file), x, y (of a 96-pixel tile in a larger image), probability of
-tumour in the centre, decision at the threshold stored beside the weights. Compares the patches with those that the
-threshold was chosen on (guard.json beside the weights) and says on stderr where they differ more than by chance;
---watch tells every statistic, that of the answers too. Exit code 1: bad input; 3: --guard refuse and the patches
-differ. Needs torch, numpy, pillow and h5py only.
+WEIGHTS: a .pt or .onnx file of this pipeline with its .json beside it; without one, the model in assets/champion.
+INPUT: an image (png, jpg, tif, bmp), an .h5 or .h5.gz file of patches, a folder of images, a quoted pattern such as
+"slides/**/*.png", or - for paths on stdin, one a line. An image larger than 96 x 96 pixels is read window by window.
+
+One CSV row or JSON line a patch: source, row (of an .h5 file), x, y (of a window), probability of tumour in the centre,
+decision at the threshold that was stored with the model, as were temperature and normalisation. guard.json beside the
+weights knows the validation patches: where the patches at hand differ by more than chance, stderr says so.
 """
 
 import argparse
-import csv
+import os
 import sys
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import torch
-from PIL import Image, UnidentifiedImageError
 
-sys.path.insert(0, str(Path(__file__).resolve().parent / "workflow" / "scripts"))
+ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 
-from pcam.checkpoint import load_checkpoint, predict_logits, probabilities
 from pcam.files import InputError
-from pcam.guard import Guard, Tally, read_guard, watched_values
-from pcam.hdf5 import PatchReader, convert_lossless
-from pcam.preprocess import normalise
-from pcam.readings import Verdict
+from pcam.guard import read_guard
+from pcam.images import SIZE
+from pcam.inputs import ahead, blocks_of, in_batches
+from pcam.outputs import FORMATS, Answer, Maps, answers_of, counted, opened, write_answers
+from pcam.predictor import DEVICES, ONNX_SUFFIX, Predictor
+from pcam.watch import Watch
 
-SIZE = 96
-BATCH = 64
+DEFAULT = ROOT / "assets" / "champion" / "weights.pt"
+WEIGHTS_SUFFIXES = (".pt", ONNX_SUFFIX)
 GUARD = "guard.json"  # beside the weights
-REFUSED = 3  # exit code
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
+BAD_INPUT, USAGE, REFUSED = 1, 2, 3
+EXIT_CODES = f"""exit codes:
+  0  every patch has an answer
+  {BAD_INPUT}  weights or an input cannot be read; one line says which and why
+  {USAGE}  wrong options
+  {REFUSED}  --guard refuse, and the patches differ from those of validation
+"""
 
 
-class Patch(NamedTuple):
-    source: str
-    row: int | None
-    x: int
-    y: int
-    pixels: np.ndarray
+def predict_patches(
+    patches: np.ndarray,
+    weights: str | Path = DEFAULT,
+    *,
+    device: str = "auto",
+    tta: bool | None = None,
+    batch: int | None = None,
+) -> np.ndarray:
+    """Probability float64 (N,) of tumour in the centre of uint8 patches (N,96,96,3); no guard is asked.
 
+    device: auto, cpu or cuda. tta: average over the eight symmetries of the square; None: as the model was chosen.
+    batch: patches at a time; None: what suits the device. To call it often, keep a `pcam.predictor.Predictor`.
 
-def image_patches(path: Path) -> Iterator[Patch]:
-    """The whole 96-pixel tiles of an image, left to right, top to bottom; a margin that fills no tile is left out."""
-    try:
-        with Image.open(path) as image:
-            if image.mode not in ("RGB", "RGBA", "L", "P"):
-                raise InputError(f"{path}: pixels of mode {image.mode}; save it as 8-bit RGB")
-            pixels = np.asarray(image.convert("RGB"))
-    except UnidentifiedImageError:
-        raise InputError(f"{path}: not a readable image") from None
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
-    height, width = pixels.shape[:2]
-    if min(height, width) < SIZE:
-        raise InputError(f"{path}: {width} x {height} pixels; a patch needs at least {SIZE} x {SIZE}")
-    for y in range(0, height - SIZE + 1, SIZE):
-        for x in range(0, width - SIZE + 1, SIZE):
-            yield Patch(str(path), None, x, y, pixels[y : y + SIZE, x : x + SIZE])
-
-
-def hdf5_patches(path: Path) -> Iterator[Patch]:
-    with PatchReader(path) as reader:
-        for start, chunk in reader.chunks():
-            for offset, pixels in enumerate(chunk):
-                try:
-                    yield Patch(str(path), start + offset, 0, 0, convert_lossless(pixels))
-                except ValueError as error:
-                    raise InputError(f"{path}: row {start + offset}: {error}; the model takes uint8 pixels") from None
-
-
-def patches_of(path: Path) -> Iterator[Patch]:
-    """Every patch behind a path: an .h5 file, an image, or the images of a folder in order of name."""
-    if path.is_dir():
-        images = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-        if not images:
-            raise InputError(f"{path}: holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
-        for image in images:
-            yield from image_patches(image)
-    elif not path.exists():
-        raise InputError(f"{path}: no such file or folder")
-    elif path.suffix in (".h5", ".hdf5"):
-        yield from hdf5_patches(path)
-    else:
-        yield from image_patches(path)
-
-
-class Answer(NamedTuple):
-    """A row of the output; without pixels, so that many can be held back."""
-
-    source: str
-    row: int | None
-    x: int
-    y: int
-    probability: float
-    decision: int
-
-
-class Watch:
-    """Collects what the guard must know of the patches that pass by, in memory that does not grow with them."""
-
-    def __init__(self, guard: Guard) -> None:
-        self.guard = guard
-        self.tally: Tally | None = None
-        self.first_strange = ""
-
-    def see(self, batch: list[Patch], probabilities: np.ndarray) -> None:
-        """Patches and the answers (n,) to them."""
-        seen = self.guard.tally(watched_values(np.stack([patch.pixels for patch in batch]), probabilities))
-        if seen.first_strange is not None and not self.first_strange:
-            patch = batch[seen.first_strange]
-            place = f"x {patch.x}, y {patch.y}" if patch.row is None else f"row {patch.row}"
-            self.first_strange = f"{patch.source} ({place})"
-        self.tally = seen if self.tally is None else self.tally + seen
-
-    def verdict(self) -> Verdict | None:
-        """On all patches as one set; None before the first."""
-        return None if self.tally is None else self.guard.verdict(self.tally)
-
-    def findings(self) -> tuple[str | None, str | None]:
-        """What speaks against the pixels as a set, and what is worth a note about single patches; None: nothing."""
-        verdict = self.verdict()
-        if verdict is None:
-            return None, None
-        note = None
-        if verdict.strange:
-            note = (
-                f"{verdict.strange} of {verdict.n:,} patches are unlike any validation patch, "
-                f"the first is {self.first_strange}"
-            )
-        return verdict.sentence() if verdict.warns else None, note
-
-
-def classify(weights: str, paths: list[str], *, guarded: bool = False) -> tuple[Iterator[Answer], Watch | None]:
-    """Answers, streamed in batches, and the watch that has seen all patches when the answers have ended.
-
-    Raises: InputError when the checkpoint, its guard or an input is missing, damaged or foreign.
+    Raises: InputError when the weights are missing, damaged or foreign, or the array is no array of patches.
     """
-    model, preprocessing, sidecar = load_checkpoint(weights)
-    threshold = sidecar["threshold"]
-    if threshold is None:
-        raise InputError(f"{weights}: no threshold was chosen for it; use results/champion/weights.pt")
-    watch = Watch(read_guard(Path(weights).with_name(GUARD), sidecar)) if guarded else None
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(device)
-
-    def results() -> Iterator[Answer]:
-        patches = (patch for path in paths for patch in patches_of(Path(path)))
-        while batch := list(islice(patches, BATCH)):
-            pixels = torch.from_numpy(np.stack([patch.pixels for patch in batch])).to(device)
-            logits = predict_logits(model, normalise(pixels, preprocessing)).cpu().numpy()
-            answers = probabilities(logits, sidecar)
-            if watch is not None:
-                watch.see(batch, answers)
-            for patch, probability in zip(batch, answers.tolist(), strict=True):
-                yield Answer(patch.source, patch.row, patch.x, patch.y, probability, int(probability >= threshold))
-
-    return results(), watch
+    return Predictor(weights, device=device, tta=tta, batch=batch).probabilities(patches)
 
 
-def report(watch: Watch) -> None:
-    """The table and the conclusion of --watch, on stderr."""
-    verdict = watch.verdict()
-    told = ["no patch was seen"] if verdict is None else [*verdict.table(), verdict.conclusion()]
-    print(*(f"watch: {line}" for line in told), sep="\n", file=sys.stderr)
+def classify(
+    predictor: Predictor, inputs: Sequence[str], watch: Watch | None = None, *, stride: int = SIZE
+) -> Iterator[Answer]:
+    """Answers, streamed in batches; the watch has seen all patches when they have ended.
+
+    Raises: InputError when the model has no threshold, or an input is missing, damaged or no patch.
+    """
+    if (threshold := predictor.threshold) is None:
+        raise InputError(f"{predictor.file}: no threshold was chosen for it; use results/champion/weights.pt")
+    blocks_read = blocks_of(inputs, stride, lambda line: say(f"note: {line}"))
+    for blocks in ahead(in_batches(blocks_read, predictor.batch)):
+        pixels = blocks[0].pixels if len(blocks) == 1 else np.concatenate([block.pixels for block in blocks])
+        probabilities = predictor.probabilities(pixels)
+        if watch is not None:
+            watch.see(blocks, pixels, probabilities)
+        yield from answers_of(blocks, probabilities, threshold)
+
+
+def say(line: str) -> None:
+    print(line.replace("\n", "\\n"), file=sys.stderr)  # a file's name may hold line breaks
+
+
+class Refused(Exception):
+    """The guard's finding, which stops the output."""
+
+
+def run(arguments: argparse.Namespace, weights: Path) -> None:
+    """Raises: InputError; Refused, once all patches are seen, when the guard refuses them."""
+    if not weights.exists() and weights == DEFAULT:
+        raise InputError(
+            f"{weights}: no such file; name the weights first, or publish a run's with `snakemake publish`"
+        )
+    predictor = Predictor(weights, device=arguments.device, tta=arguments.tta, batch=arguments.batch)
+    if predictor.file != weights:
+        say(f"note: {predictor.file} answers, for {weights} needs a package that is not installed")
+    if predictor.tta != predictor.trained_tta:
+        say(f"note: the threshold was chosen with --{'' if predictor.trained_tta else 'no-'}tta")
+    path = predictor.file.with_name(GUARD)
+    needed = arguments.guard == "refuse" or arguments.watch
+    watch = None
+    if arguments.guard != "off" and (needed or path.exists()):
+        watch = Watch(read_guard(path, predictor.sidecar))
+    answers = counted(classify(predictor, arguments.inputs, watch, stride=arguments.stride))
+    if arguments.map is not None:
+        answers = Maps(Path(arguments.map), arguments.stride).through(answers)
+    with opened(arguments.output, held_back=arguments.guard == "refuse") as handle:
+        write_answers(handle, answers, arguments.format)
+        warning, note = (None, None) if watch is None else watch.findings()
+        if watch is not None and arguments.watch:
+            for line in watch.report():
+                say(f"watch: {line}")
+        if warning and arguments.guard == "refuse":
+            raise Refused(warning)
+    if warning and not arguments.watch:  # whose report tells it
+        say(f"warning: {warning}")
+    if note:
+        say(f"note: {note}")
+    if watch is None and arguments.guard == "warn":
+        say(f"note: no {GUARD} beside {predictor.file}, so the patches were compared with none")
+
+
+def parsed() -> tuple[argparse.Namespace, Path]:
+    """The options, with the inputs alone in `inputs`, and the weights."""
+    parser = argparse.ArgumentParser(
+        usage="%(prog)s [options] [WEIGHTS] INPUT …",
+        description=__doc__,
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("inputs", nargs="+", metavar="INPUT", help="the first may be weights, told by their ending: .pt or .onnx")
+    add("-o", "--output", help="write answers to this file once all are there; without it, to stdout as they come")
+    add("--format", choices=FORMATS, help="csv unless the output's name ends in .jsonl")
+    add(
+        "--stride",
+        type=int,
+        default=SIZE,
+        help=f"pixels from window to window in a larger image, 1 to {SIZE} (%(default)s)",
+    )
+    add("--map", metavar="FOLDER", help="there, for each larger image, its map of probabilities as .png and .npy")
+    add("--device", choices=DEVICES, default="auto", help="auto takes a GPU where torch sees one")
+    add("--batch", type=int, help="patches at a time; without it, what suits the device")
+    add(
+        "--tta",
+        action=argparse.BooleanOptionalAction,
+        help="average over the square's symmetries; else as it was chosen",
+    )
+    unlike = "patches unlike validation patches: warn on stderr, or write nothing and end with 3, or off"
+    add("--guard", choices=("warn", "refuse", "off"), default="warn", help=unlike)
+    each = "tell each statistic of pixels and answers, on validation, here, and as far as chance allows"
+    add("--watch", action="store_true", help=each)
+    arguments = parser.parse_args()
+    weights = DEFAULT
+    if arguments.inputs[0].endswith(WEIGHTS_SUFFIXES):
+        weights = Path(arguments.inputs.pop(0))
+    for wrong, reason in (
+        (not arguments.inputs, "name an input: an image, an .h5 file, a folder, a pattern, or -"),
+        (not 1 <= arguments.stride <= SIZE, f"--stride {arguments.stride}: give 1 to {SIZE}"),
+        (arguments.batch is not None and arguments.batch < 1, f"--batch {arguments.batch}: give 1 or more"),
+        (arguments.watch and arguments.guard == "off", "--watch needs the guard; leave --guard off away"),
+        (
+            arguments.map and arguments.guard == "refuse",
+            "--map writes before the guard has seen all; --guard warn fits it",
+        ),
+    ):
+        if wrong:
+            parser.error(reason)
+    arguments.format = arguments.format or ("jsonl" if (arguments.output or "").endswith(".jsonl") else "csv")
+    return arguments, weights
 
 
 def main() -> int:
-    """Exit code 0, or 3 where the guard refuses."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("weights", help="weights.pt; its weights.json must lie beside it")
-    parser.add_argument("inputs", nargs="+", help="image, folder of images, or .h5 file")
-    parser.add_argument(
-        "--guard",
-        choices=("warn", "refuse", "off"),
-        default="warn",
-        help="patches unlike validation patches: warn on stderr (the default), print nothing and end with 3, or off",
-    )
-    parser.add_argument(
-        "--watch",
-        action="store_true",
-        help="tell on stderr each statistic of pixels and answers, on validation, here, and as far as chance allows",
-    )
-    arguments = parser.parse_args()
-    if arguments.watch and arguments.guard == "off":
-        parser.error("--watch needs the guard; leave --guard off away")
-    guarded = arguments.guard != "off"
-    if arguments.guard == "warn" and not arguments.watch and not Path(arguments.weights).with_name(GUARD).exists():
-        guarded = False
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    """The exit code."""
     try:
-        results, watch = classify(arguments.weights, arguments.inputs, guarded=guarded)
-        if arguments.guard == "refuse":
-            results = iter(list(results))  # the guard speaks last, and until then nothing may be printed
-            if watch is not None and (finding := watch.findings()[0]):
-                if arguments.watch:
-                    report(watch)
-                print(f"refused: {finding}; --guard warn prints the answers all the same", file=sys.stderr)
-                return REFUSED
-        for index, answer in enumerate(results):
-            if index == 0:
-                writer.writerow(Answer._fields)
-            writer.writerow((*answer[:4], f"{answer.probability:.6f}", answer.decision))
+        run(*parsed())
     except InputError as error:
-        sys.exit(f"error: {error}")
-    if watch is not None:
-        warning, note = watch.findings()
-        if arguments.watch:
-            report(watch)  # which tells the warning
-        elif warning:
-            print(f"warning: {warning}", file=sys.stderr)
-        if note:
-            print(f"note: {note}", file=sys.stderr)
-    elif arguments.guard == "warn":
-        print(f"note: no {GUARD} beside {arguments.weights}, so the patches were compared with none", file=sys.stderr)
+        say(f"error: {error}")
+        return BAD_INPUT
+    except Refused as finding:
+        say(f"refused: {finding}; --guard warn prints the answers all the same")
+        return REFUSED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at its end
+        say("error: stdout was closed before all answers were written")
+        return BAD_INPUT
     return 0
 
 

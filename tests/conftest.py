@@ -12,6 +12,13 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 sys.path.insert(0, str(ROOT))
 
+# Files of minutes come first, so that at the end neither of two processes waits long for the other.
+LONGEST = ("test_slurm", "test_run", "test_readme", "test_reproduce", "test_search_run", "test_preflight")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
 
 @pytest.fixture(scope="session")
 def copy_tiny_run(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[[Path], Path]:

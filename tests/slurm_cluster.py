@@ -120,8 +120,11 @@ class Cluster:
         lines = self.slurm("sinfo", "--noheader", "--Node", "--format=%N %T", check=False).splitlines()
         return dict(line.split() for line in lines)
 
-    def start_daemon(self, name: str) -> None:
-        """Start munged, mariadbd, slurmdbd, slurmctld or slurmd-NODE in a session of its own."""
+    def start_daemon(self, name: str, mounts: str = "") -> None:
+        """Start munged, mariadbd, slurmdbd, slurmctld or slurmd-NODE in a session of its own.
+
+        `mounts`: shell commands that change the files this daemon and its jobs see, and nobody else does.
+        """
         munge, base, _, node = self.folder / "munge", *name.partition("-")
         command = {
             "munged": ["munged", "--foreground", "--force", f"--socket={munge}/socket", f"--key-file={munge}/key",
@@ -134,6 +137,8 @@ class Cluster:
             "slurmctld": ["slurmctld", "-D"],
             "slurmd": ["slurmd", "-D", "-N", node],
         }[base]  # fmt: skip
+        if mounts:
+            command = ["unshare", "--mount", "sh", "-e", "-c", f'{mounts}; exec "$@"', "sh", *command]
         with (self.folder / "logs" / f"{name}.out").open("ab") as log:
             child = subprocess.Popen(
                 command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,

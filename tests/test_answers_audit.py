@@ -5,15 +5,19 @@ from typing import Any
 
 import pytest
 from audit_evidence import audit_evidence, file_of, fold_scheme, line_of
+from plain_text import read_plainly
 
 from pcam import answers_audit as audit
 from pcam import answers_findings as findings
 from pcam import answers_leakage as leakage
 from pcam import answers_splits as splits
+from pcam.binding import take_marks
 from pcam.documents import Missing, Node, Source
 from pcam.facts import SWAP
 from pcam.metrics import wilson_interval
-from pcam.verdicts import gate_card, twin_card
+from pcam.verdicts import cluster_card, data_card, twin_card
+
+read_plainly(globals())
 
 SOURCE = Source("results/audit/x.json", "audit_x")
 
@@ -429,30 +433,61 @@ def test_detection_limits_in_words(limit: dict, expected: str) -> None:
 # The first screen
 
 
-def test_the_gate_card_counts_every_verdict_and_is_good_only_without_waiver_and_suspicion() -> None:
+SPLITS = {"train": {"n": 1500}, "valid": {"n": 300}, "test": {"n": 200}, "test_carved_from_valid": False}
+
+
+def plain(card: dict[str, Any]) -> dict[str, Any]:
+    """A statement without the marks of its figures."""
+    return {key: value if isinstance(value, Missing) else take_marks(str(value))[0] for key, value in card.items()}
+
+
+def test_the_data_card_counts_every_verdict_and_is_good_only_without_waiver_and_suspicion() -> None:
     def card(**kinds: str) -> dict[str, Any]:
-        return gate_card(node({"open": True, "kinds": kinds}))
+        return plain(data_card(node({"open": True, "kinds": kinds}), node(SPLITS)))
 
     told = card(a="repaired", b="pass", c="pass", d="kept", e="waived")
     assert told["text"] == (
-        "5 kinds judged: 1 found and repaired, 1 waived with a reason, 1 suspected, kept and reported, 2 clean."
+        "5 kinds of defect judged: 1 found and repaired, 1 waived with a reason, 1 suspected, kept and reported, "
+        "2 clean. Patches after repair: train 1,500, valid 300, test 200."
     )
     assert told["state"] == "open"
     assert card(a="repaired", b="pass")["state"] == "good"
     assert card(a="kept")["state"] == "open"
-    closed = gate_card(node({"open": False, "kinds": {"a": "fail", "b": "pass"}}))
-    assert (closed["state"], closed["head"]) == ("bad", "Not passed")
+    closed = plain(data_card(node({"open": False, "kinds": {"a": "fail", "b": "pass"}}), node(SPLITS)))
+    assert (closed["state"], closed["head"]) == ("bad", "Gate not passed")
     assert "1 neither repaired nor waived" in closed["text"]
-    assert gate_card(Missing(SOURCE))["state"] == "missing"
+    assert data_card(Missing(SOURCE), node(SPLITS))["state"] == "missing"
+    carved = data_card(node({"open": True, "kinds": {"a": "pass"}}), node(SPLITS | {"test_carved_from_valid": True}))
+    assert "No test labels: what is called test is a part of the validation file." in plain(carved)["text"]
+
+
+def test_the_cluster_card_names_slurm_s_jobs_and_what_preflight_would_have_fixed() -> None:
+    def card(preflight: dict[str, Any] | None, *jobs: str) -> dict[str, Any]:
+        machines = [{"partition": f"p{i}", "device": "a GPU", "job_id": job} for i, job in enumerate(jobs)]
+        return plain(cluster_card(node({"machines": machines}), None if preflight is None else node(preflight)))
+
+    passed = {"result": "pass", "checks": [{"check": "account", "result": "pass"}, {"check": "git", "result": "warn"}]}
+    faulty = {"result": "fix", "checks": [{"check": "account", "result": "fix"}, {"check": "git", "result": "pass"}]}
+    local = card(None, "local")
+    assert (local["head"], local["state"]) == ("Not run on a cluster", "open")
+    assert local["text"] == "p0: a GPU, no Slurm job. No pre-flight table lies beside this run."
+    both = card(passed, "4711", "local")
+    assert (both["head"], both["state"]) == ("1 Slurm job measured", "good")
+    assert both["text"] == "p0: a GPU, job 4711; p1: a GPU, no Slurm job. Pre-flight: nothing to fix in 2 checks."
+    assert card(passed, "local")["state"] == "open"
+    assert card(None, "4711")["state"] == "open"
+    stopped = card(faulty, "4711")
+    assert stopped["state"] == "bad" and "Pre-flight: to fix: account." in stopped["text"]
+    assert cluster_card(Missing(SOURCE), None)["state"] == "missing"
 
 
 def test_the_twin_card_is_good_only_when_the_bits_agree_and_the_audit_of_controls_holds() -> None:
     def card(same: bool, holds: bool) -> dict[str, Any]:
         twin = {"same_bits": same, "variant": "baseline", "seed": 3, "verdict": "the verdict"}
-        return twin_card(node(twin), node({"audit_holds": holds, "sentence": "6 of 8 part"}))
+        return plain(twin_card(node(twin), node({"audit_holds": holds, "sentence": "6 of 8 part"})))
 
-    assert (card(True, True)["state"], card(True, True)["head"]) == ("good", "The same bits")
+    assert (card(True, True)["state"], card(True, True)["head"]) == ("good", "Twin runs: the same bits")
     assert "baseline, seed 3, trained twice" in card(True, True)["text"] and "the verdict." in card(True, True)["text"]
-    assert (card(False, True)["state"], card(False, True)["head"]) == ("bad", "Other bits")
+    assert (card(False, True)["state"], card(False, True)["head"]) == ("bad", "Twin runs: other bits")
     assert card(True, False)["state"] == "bad"
     assert twin_card(Missing(SOURCE), node({"audit_holds": True, "sentence": "s"}))["state"] == "missing"

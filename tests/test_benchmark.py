@@ -16,6 +16,7 @@ from benchmark_evidence import STEP, measured, point
 from conftest import ROOT
 from find_bottleneck import find_bottleneck
 from measure_throughput import measure_throughput
+from plain_text import read_plainly
 from planted import killed_at_loops_of_8, killed_at_once, short_of_memory
 from plot_throughput import plot_throughput
 
@@ -28,6 +29,8 @@ from pcam.documents import Source, open_evidence
 from pcam.files import InputError, write_csv, write_json
 from pcam.model import build_model
 from pcam.throughput import random_batches
+
+read_plainly(globals())
 
 CONTRACT = ["partition", "node", "device", "mode", "batch_size", "precision", "images_per_s", "job_id"]
 MODES = ("inference", "loop", "parts", "apart")

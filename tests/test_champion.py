@@ -14,7 +14,7 @@ from measure_prior_shift import drawn_rates, measure_prior_shift, rates_under
 from plot_evaluation import plot_evaluation
 from predict_seed import predict_seed
 
-from pcam.checkpoint import probabilities_of, save_checkpoint
+from pcam.checkpoint import save_checkpoint
 from pcam.determinism import fix_device
 from pcam.files import InputError, read_json, write_csv, write_json
 from pcam.metrics import score
@@ -22,6 +22,7 @@ from pcam.model import Architecture, build_model
 from pcam.predictions import read_logits, read_predictions
 from pcam.preprocess import Preprocessing
 from pcam.settings import EvaluationSettings, ThresholdSettings
+from pcam.sidecar import probabilities_of
 from pcam.thresholds import choose
 from pcam.training import predict
 

@@ -14,7 +14,7 @@ from measure_deployment import measure_deployment
 from plot_deployment import plot_deployment
 from watch_drift import watch_drift
 
-from pcam.checkpoint import load_checkpoint, probabilities, save_checkpoint
+from pcam.checkpoint import load_checkpoint, save_checkpoint
 from pcam.deployment import (
     AS_IT_IS,
     ISSUES,
@@ -33,6 +33,7 @@ from pcam.metrics import f_beta, roc_auc
 from pcam.model import Architecture, build_model
 from pcam.preprocess import Preprocessing, normalise
 from pcam.settings import EvaluationSettings, from_mapping
+from pcam.sidecar import probabilities
 from pcam.training import predict
 
 CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())

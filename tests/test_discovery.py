@@ -21,7 +21,6 @@ from scipy.stats import binom
 from pcam import excess, weak_slices
 from pcam.attributes import ATTRIBUTES, measure_attributes
 from pcam.batches import LabelledPatches
-from pcam.checkpoint import probabilities_of
 from pcam.determinism import fix_device
 from pcam.discovery import discover, distinct, halves_of, judge, least_groups
 from pcam.excess import LOSS_CAP, capped_losses, deviations, exceeded_by_patch
@@ -32,6 +31,7 @@ from pcam.metrics import roc_auc
 from pcam.model import Embedder
 from pcam.preprocess import Preprocessing, normalise
 from pcam.settings import DiscoverySettings, EvaluationSettings, SampleSettings, from_mapping, read_config
+from pcam.sidecar import probabilities_of
 from pcam.synthetic import WEAK_SLICE, SampleSplit, synthesize
 from pcam.thresholds import fit_temperature
 from pcam.training import predict, train

@@ -13,6 +13,7 @@ from conftest import ROOT
 from dynamics_evidence import comparison, dynamics_evidence, run_of, step_line
 from find_spikes import COLUMNS, find_spikes
 from matplotlib.image import imread
+from plain_text import read_plainly
 from plot_schedules import NAMES, plot_schedules
 from plot_training import plot_training
 from scipy import stats
@@ -39,6 +40,8 @@ from pcam.schedules import learning_rate_at, schedule_variants
 from pcam.settings import SCHEMA, TrainSettings
 from pcam.training import HISTORY_COLUMNS
 from workflow import planned_jobs, snakemake, succeeded
+
+read_plainly(globals())
 
 LABEL = "SYNTHETIC SAMPLE"
 FRAME = (0.941, 0.894, 0.259)  # yellow of an outline

@@ -13,7 +13,7 @@ from conftest import ROOT
 from scipy import stats
 from watch_drift import watch_drift
 
-from pcam.checkpoint import read_sidecar, save_checkpoint
+from pcam.checkpoint import save_checkpoint
 from pcam.damage import Damage, blurred, channels, jpeg, scaled
 from pcam.deployment import stain_scaled
 from pcam.drift import fit, units_of
@@ -23,6 +23,7 @@ from pcam.hdf5 import PatchReader
 from pcam.intervals import Groups
 from pcam.model import Architecture, build_model
 from pcam.settings import SampleSettings, from_mapping
+from pcam.sidecar import read_sidecar
 from pcam.synthetic import synthesize
 
 REAL = Path(os.environ.get("PCAM_SAMPLE", ROOT.parent / "shared" / "data" / "pcam-sample"))

@@ -18,14 +18,17 @@ from conftest import ROOT
 from PIL import Image
 
 from inference import classify, main
-from pcam.checkpoint import load_checkpoint, predict_logits, probabilities, save_checkpoint
+from pcam.checkpoint import load_checkpoint, predict_logits, save_checkpoint
 from pcam.drift import fit
 from pcam.files import InputError, write_json
-from pcam.guard import STATISTICS, watched_values
+from pcam.guard import STATISTICS, read_guard, watched_values
 from pcam.hdf5 import write_patches
 from pcam.intervals import Groups
 from pcam.model import Architecture, build_model
+from pcam.predictor import Predictor
 from pcam.preprocess import normalise
+from pcam.sidecar import probabilities
+from pcam.watch import Watch
 
 ARCHITECTURE = Architecture(model="resnet", width=4, depth=1, hidden=8, dropout=0.0, tta=False)
 
@@ -55,8 +58,7 @@ def infer(*arguments: object) -> subprocess.CompletedProcess[str]:
         try:
             code = main()
         except SystemExit as stop:
-            code = 1
-            print(stop.code, file=err)
+            code = stop.code if isinstance(stop.code, int) else 1
     return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
 
 
@@ -159,15 +161,16 @@ def test_the_guard_is_silent_on_sound_patches_and_warns_of_others(tmp_path: Path
 
 
 def test_refusing_prints_no_row_and_ends_with_three(tmp_path: Path, guarded: Path) -> None:
-    done = program(guarded, tmp_path / "x.h5", tmp_path / "dark.h5", "--guard", "refuse")
+    done = infer(guarded, tmp_path / "x.h5", tmp_path / "dark.h5", "--guard", "refuse")
     assert done.returncode == 3 and done.stdout == ""
     assert done.stderr.startswith("refused: ") and done.stderr.count("\n") == 1
 
 
 def test_answers_that_are_held_back_hold_no_pixels(tmp_path: Path, guarded: Path) -> None:
-    answers, watch = classify(str(guarded), [str(tmp_path / "x.h5")], guarded=True)
-    held = list(answers)
-    assert len(held) == 10 and watch is not None and watch.findings()[0] is None
+    predictor = Predictor(guarded)
+    watch = Watch(read_guard(tmp_path / "guard.json", predictor.sidecar))
+    held = list(classify(predictor, [str(tmp_path / "x.h5")], watch))
+    assert len(held) == 10 and watch.findings()[0] is None
     assert {type(value) for answer in held for value in answer} == {str, int, float}
 
 
@@ -215,7 +218,7 @@ def test_answers_unlike_those_of_validation_raise_the_alarm_and_refuse_nothing(t
 def test_watching_needs_a_guard(tmp_path: Path, weights: Path) -> None:
     write_patches(tmp_path / "x.h5", pixels(2))
     refused(infer(weights, tmp_path / "x.h5", "--watch"), "guard.json: no such file")
-    done = program(weights, tmp_path / "x.h5", "--watch", "--guard", "off")
+    done = infer(weights, tmp_path / "x.h5", "--watch", "--guard", "off")
     assert done.returncode == 2 and "--watch needs the guard" in done.stderr
 
 
@@ -223,9 +226,10 @@ def test_what_is_watched_does_not_grow_with_the_patches(tmp_path: Path, guarded:
     write_patches(tmp_path / "many.h5", pixels(200))
 
     def held(name: str) -> int:
-        answers, watch = classify(str(guarded), [str(tmp_path / name)], guarded=True)
-        list(answers)
-        assert watch is not None and watch.tally is not None
+        predictor = Predictor(guarded)
+        watch = Watch(read_guard(tmp_path / "guard.json", predictor.sidecar))
+        list(classify(predictor, [str(tmp_path / name)], watch))
+        assert watch.tally is not None
         return len(pickle.dumps(watch.tally))
 
     assert held("many.h5") == pytest.approx(held("x.h5"), abs=50)
@@ -256,7 +260,7 @@ def test_a_larger_image_is_read_tile_by_tile(tmp_path: Path, weights: Path) -> N
 
 def test_bad_inputs_get_one_clear_line(tmp_path: Path, weights: Path) -> None:
     Image.fromarray(pixels(1, 95, 200)[0]).save(tmp_path / "small.png")
-    refused(program(weights, tmp_path / "small.png"), "200 x 95 pixels; a patch needs at least 96 x 96")
+    refused(infer(weights, tmp_path / "small.png"), "200 x 95 pixels; a patch needs at least 96 x 96")
     (tmp_path / "page.png").write_text("<html>")
     refused(infer(weights, tmp_path / "page.png"), "page.png: not a readable image")
     refused(infer(weights, tmp_path / "nowhere"), "no such file or folder")
@@ -313,6 +317,8 @@ def test_inference_imports_only_its_closure() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     loaded = set(done.stdout.split())
     assert not loaded & {
+        "torch",
+        "onnxruntime",
         "sklearn",
         "snakemake",
         "mlflow",

@@ -3,16 +3,23 @@
 import gzip
 import json
 import os
+import shlex
 import subprocess
 import sys
+import sysconfig
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pytest
 import yaml
 from conftest import ROOT
-from slurm_cluster import running_cluster, why_not
+from slurm_cluster import NODES as PARTITION_OF
+from slurm_cluster import Cluster, running_cluster, why_not
 
 from pcam.checks import (
     FIX,
@@ -51,12 +58,13 @@ from pcam.cluster import (
     wait_for,
 )
 from pcam.facts import BYTES_GZ, PATCH_BYTES, pcam_filename
-from pcam.files import write_csv, write_text
+from pcam.files import write_csv, write_json, write_text
 from pcam.hdf5 import write_labels, write_patches
 from pcam.needs import Need, Room, estimate_hours, estimate_room, training_seconds
 from pcam.planned import Job, Plan, admitted, gpus_asked
-from pcam.preflight import pins, places_of, preflight, probe_here, read_answer, rows_of_job
+from pcam.preflight import preflight
 from pcam.probe import differing_packages, needed_memory, try_file, try_folder
+from pcam.probing import look_from_jobs, pins, places_of, probe_here, read_answer, rows_of_job, send_probes
 from pcam.settings import read_config
 from workflow import TINY, snakemake
 
@@ -150,7 +158,8 @@ def test_a_job_with_another_python_is_told_from_its_packages(tmp_path: Path) -> 
     row = check_packages(answer, ["torch", "h5py"])
     assert row.result == FIX and "lacks " in row.seen and "torch" in row.seen and sys.executable in row.seen
     assert check_gpu(answer, asked=True).result == FIX
-    assert check_memory(answer, 4000, gpu=False).result == UNKNOWN
+    unknown = check_memory(answer, 4000, gpu=False)
+    assert unknown.result == UNKNOWN and "ModuleNotFoundError: No module named 'psutil'" in unknown.seen
     assert check_files(answer).result == PASS  # what lacks h5py cannot judge a file
 
 
@@ -214,9 +223,14 @@ def test_bytes_after_the_end_of_a_file_are_no_fault(tmp_path: Path, part: str) -
 
 def test_a_look_that_takes_too_long_is_no_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("pcam.preflight.HERE_S", 0.001)
+    monkeypatch.setattr("pcam.probing.HERE_S", 0.001)
     row = probe_here(request(tmp_path))
     assert isinstance(row, Check) and row.result == UNKNOWN and "no answer within" in row.seen
+    # What it would have told is named as unknown, and the rest is checked all the same.
+    assert preflight(Plan((TRAINING,), slurm=False, python="python", asked=True), settings_of(), {}) is not None
+    rows = {row["check"]: row for row in json.loads(Path("results", "preflight.json").read_text())["checks"]}
+    assert rows["packages"]["result"] == rows["files, folders, space"]["result"] == UNKNOWN
+    assert set(rows) >= {"data", "jobs", "time", "code", "partitions", "account", "limits", "walltime"}
 
 
 def test_missing_and_unreadable_files_are_named(tmp_path: Path) -> None:
@@ -353,14 +367,44 @@ def test_a_controller_that_is_away_for_a_while_loses_no_job(
         2) echo 'slurm_load_jobs error: Unable to contact slurm controller (connect failure)' >&2; exit 1;;
         *) echo 'JobId=7 JobState=COMPLETED Reason=None';;
     esac""")  # fmt: skip
-    assert wait_for(["7"], 30) == {"7": ("COMPLETED", "None")}
+    assert wait_for(["7"], 30, 0) == {"7": ("COMPLETED", "None")}
     command(commands / "scontrol", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
-    assert wait_for(["7"], 30) == {"7": ("GONE", "")}
+    assert wait_for(["7"], 30, 0) == {"7": ("GONE", "")}
     # One that never answers again: the job is cancelled, and a scancel that fails is no traceback.
     command(commands / "scontrol", "exit 1")
     command(commands / "scancel", f"echo $1 > {tmp_path}/cancelled; exec sleep 60")
     monkeypatch.setattr("pcam.cluster.ASK_S", 1)
-    assert wait_for(["7"], 0) == {"7": ("PENDING", "")}
+    assert wait_for(["7"], 0, 30) == {"7": ("PENDING", "")}
+    assert (tmp_path / "cancelled").read_text() == "7\n"
+
+
+def test_a_job_that_started_in_time_may_run_on_and_one_that_did_not_is_cancelled(
+    commands: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pcam.cluster.POLL_S", 0.0)
+    command(commands / "scancel", f"echo $1 >> {tmp_path}/cancelled")
+    command(commands / "scontrol", f"""case $4 in
+        8) echo 'JobId=8 JobState=PENDING Reason=Priority';;
+        *) [ -e {tmp_path}/cancelled ] && state=COMPLETED || state=RUNNING
+           echo "JobId=7 JobState=$state Reason=None";;
+    esac""")  # fmt: skip
+    assert wait_for(["7", "8"], 0, 600) == {"7": ("COMPLETED", "None"), "8": ("PENDING", "Priority")}
+    assert (tmp_path / "cancelled").read_text() == "8\n"
+
+
+def test_jobs_are_cancelled_when_the_wait_is_interrupted(
+    commands: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command(commands / "scontrol", "echo 'JobId=7 JobState=PENDING Reason=Priority'")
+    command(commands / "scancel", f"echo $1 >> {tmp_path}/cancelled")
+
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    # Not time.sleep itself, which a command's timeout uses as well.
+    monkeypatch.setattr("pcam.cluster.time", SimpleNamespace(monotonic=time.monotonic, sleep=interrupt))
+    with pytest.raises(KeyboardInterrupt):
+        wait_for(["7"], 30, 30)
     assert (tmp_path / "cancelled").read_text() == "7\n"
 
 
@@ -422,7 +466,7 @@ def test_a_training_too_large_for_the_gpu_slice_or_the_memory_asked_for_is_named
         name: {"architecture": architecture, "batch_size": size} for name, size in (("small", 1), ("large", 4096))
     }
     memory = needed_memory(recipes)
-    assert memory["large"] > 4.8 * 2**30 > memory["small"] > 0 < memory["process"]
+    assert memory["recipes"]["large"] > 4.8 * 2**30 > memory["recipes"]["small"] > 0 < memory["process"]
     answer = {"host": "gpu1", "memory": memory, "gpu": {"name": "A100 MIG 1g.5gb", "free_bytes": int(4.8 * 2**30)}}
     row = check_memory(answer, 12000, gpu=True)
     assert (
@@ -431,6 +475,20 @@ def test_a_training_too_large_for_the_gpu_slice_or_the_memory_asked_for_is_named
     host = check_memory(answer, memory["process"] // MIB + 1000, gpu=False)
     assert host.result == FIX and "MB asked for" in host.seen
     assert check_memory(answer, 10**7, gpu=False).result == PASS
+    # On a GPU too Slurm counts the process, which holds what CUDA takes of the host's memory.
+    answer["memory"]["recipes"].pop("large")
+    assert check_memory(answer, 12000, gpu=True).result == PASS
+    row = check_memory(answer, memory["process"] // MIB - 1, gpu=True)
+    assert row.result == FIX and "of the host" in row.seen and "mem_mb" in row.todo
+
+
+def test_a_prediction_that_fails_says_why_and_a_recipe_may_have_any_name() -> None:
+    wrong = needed_memory({"process": {"architecture": {"model": "resnet"}, "batch_size": 1}})
+    row = check_memory({"host": "gpu1", "memory": wrong}, 4000, gpu=False)
+    assert row.result == UNKNOWN and "KeyError: " in row.seen
+    architecture = {"model": "mlp", "width": 1, "depth": 1, "hidden": 2, "dropout": 0.0, "tta": False}
+    told = needed_memory({"process": {"architecture": architecture, "batch_size": 1}})
+    assert told["recipes"]["process"] > 0 < told["process"]
 
 
 # Time.
@@ -449,9 +507,10 @@ def earlier(tmp_path: Path) -> Path:
 
 def test_no_rate_is_made_up(tmp_path: Path) -> None:
     hours = estimate_hours([TRAINING, Job("build_store", {}, True)], settings_of(), 1000, tmp_path)
-    assert hours.hours is None and hours.unmeasured == ("train_seed", "build_store")
+    assert hours.hours is None and hours.unmeasured == ("train_seed baseline", "build_store")
     assert check_hours(hours).result == UNKNOWN
-    assert check_walltime([(TRAINING, None)]).result == UNKNOWN
+    unknown = check_walltime([(TRAINING, None)])
+    assert unknown.result == UNKNOWN and unknown.seen == "no rate measured of train_seed baseline"
     assert check_walltime([]).result == NOT_APPLICABLE
 
 
@@ -473,22 +532,28 @@ def test_a_training_on_an_earlier_split_gives_no_rate(earlier: Path) -> None:
     assert training_seconds(TRAINING, settings_of(), 3000, earlier) is None
 
 
-def test_the_benchmark_of_the_partition_tells_before_a_training_on_an_unknown_device(earlier: Path) -> None:
+def test_a_training_has_the_rate_of_a_model_of_its_size_or_its_own_and_no_other(earlier: Path) -> None:
     columns = ("partition", "mode", "batch_size", "precision", "images_per_s", "model")
     rows = [("gpu_course", "loop", 8, "fp32", 100.0), ("gpu_course", "loop", 512, "fp32", 9999.0),
             ("gpu_course", "loop", 32, "fp32", None), ("gpu_course", "loop", 8, "bf16", 300.0),
             ("local", "loop", 8, "fp32", 1.0), ("gpu_course", "inference", 8, "fp32", 5000.0)]  # fmt: skip
     rows = [(*row, "champion") for row in rows] + [("gpu_course", "loop", 64, "fp32", 7.0, "large")]
     write_csv(earlier / "benchmark" / "throughput.csv", columns, rows)
-    other = replace(TRAINING, wildcards={"variant": "mlp", "seed": "0"})
     settings = settings_of(train={"epochs": 1, "batch_size": 64})
-    epochs = settings.variant("mlp").epochs
-    need = training_seconds(other, settings, 1000, earlier)
-    assert need.seconds == pytest.approx(epochs * 1000 / 100) and "batch size 8" in need.basis and need.there
-    assert training_seconds(TRAINING, settings, 1000, earlier).seconds == pytest.approx(1000 / 100)
-    (earlier / "benchmark" / "throughput.csv").unlink()
-    need = training_seconds(other, settings, 1000, earlier)
-    assert need.seconds == pytest.approx(epochs * 1000 / 40) and "baseline" in need.basis and not need.there
+    other = replace(TRAINING, wildcards={"variant": "mlp", "seed": "0"})
+    sizes = {key: getattr(settings.train, key) for key in ("model", "width", "depth", "hidden")}
+    measured = {"champion": sizes, "large": {**sizes, "width": 999}}
+    write_json(earlier / "benchmark" / "partition-gpu_course.json", {"architectures": measured})
+    need = training_seconds(TRAINING, settings, 1000, earlier)
+    assert need.seconds == pytest.approx(1000 / 100) and "champion, batch size 8" in need.basis and need.there
+    assert training_seconds(other, settings, 1000, earlier) is None
+    assert training_seconds(replace(TRAINING, wildcards={"variant": "tuned"}), settings, 1000, earlier) is None
+    row = check_walltime([(TRAINING, need), (other, None)])
+    assert row.result == PASS and row.seen.endswith("; not measured: train_seed mlp")
+    # The benchmark measured another size: what the variant itself took before.
+    write_json(earlier / "benchmark" / "partition-gpu_course.json", {"architectures": {"champion": measured["large"]}})
+    need = training_seconds(TRAINING, settings, 1000, earlier)
+    assert need.seconds == pytest.approx(1000 / 40) and "baseline" in need.basis and not need.there
 
 
 @pytest.mark.parametrize(
@@ -530,21 +595,62 @@ def test_each_place_gets_one_job_the_one_that_asks_for_most() -> None:
 
 
 def test_a_job_that_gave_no_answer_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pcam.preflight.LAG_S", 0.0)
+    monkeypatch.setattr("pcam.probing.LAG_S", 0.0)
     output = tmp_path / "job.txt"
     sent = Sent("7", None, output)
-    queued = rows_of_job("gpu_course", [TRAINING], sent, ("PENDING", "Resources"))
-    assert [row.result for row in queued] == [UNKNOWN] and "still queued after" in queued[0].seen
-    unshared = rows_of_job("gpu_course", [TRAINING], sent, ("COMPLETED", ""))
+    queued = rows_of_job("gpu_course", [TRAINING], sent, ("PENDING", "Resources"), 60)
+    assert [row.result for row in queued] == [UNKNOWN] and "did not start within 60 s (Resources)" in queued[0].seen
+    assert "snakemake preflight waits" in queued[0].todo
+    slow = rows_of_job("gpu_course", [TRAINING], sent, ("RUNNING", ""), 60)
+    assert [row.result for row in slow] == [UNKNOWN] and "still ran" in slow[0].seen
+    unshared = rows_of_job("gpu_course", [TRAINING], sent, ("COMPLETED", ""), 60)
     assert unshared[0].result == FIX and "share" in unshared[0].todo
     output.write_text("/bin/sh: 1: /home/x/.venv/bin/python: not found\n")
-    lost = rows_of_job("gpu_course", [TRAINING], sent, ("FAILED", ""))
+    lost = rows_of_job("gpu_course", [TRAINING], sent, ("FAILED", ""), 60)
     assert lost[0].result == FIX and "python: not found" in lost[0].seen and "environment" in lost[0].todo
     for state in ("TIMEOUT", "PREEMPTED", "NODE_FAIL", "CANCELLED"):
-        ended = rows_of_job("gpu_course", [TRAINING], sent, (state, ""))
+        ended = rows_of_job("gpu_course", [TRAINING], sent, (state, ""), 60)
         assert [row.result for row in ended] == [UNKNOWN] and state in ended[0].seen
-    refused = rows_of_job("gpu_course", [TRAINING], Sent(None, "Invalid partition name specified", output), ("", ""))
+    refused = rows_of_job(
+        "gpu_course", [TRAINING], Sent(None, "Invalid partition name specified", output), ("", ""), 60
+    )
     assert refused[0].result == FIX and "Invalid partition name" in refused[0].seen
+
+
+def test_what_jobs_saw_is_not_asked_again_until_something_else_is_asked(
+    commands: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pcam.probing.direct_packages", list)
+    command(
+        commands / "sbatch",
+        """echo sent >> sent
+        for word; do case $word in --wrap=*) job=${word#*=};; --output=*) output=${word#*=};; esac; done
+        sh -c "$job" > "$output"; echo 7""",
+    )
+    command(commands / "scontrol", "echo 'JobId=7 JobState=COMPLETED'")
+    plan = Plan((), slurm=True, python=sys.executable, asked=False, probe_wait=60)
+    job, asked = Job("a_rule", {}, True, partition="thin_course"), request(tmp_path)
+
+    def sent(plan: Plan = plan, job: Job = job, asked: dict = asked) -> tuple[int, list[Check]]:
+        rows, probed = look_from_jobs(plan, [job], asked, None)
+        write_json("results/preflight.json", {"probed": probed})
+        return len(Path("sent").read_text().split()), rows
+
+    count, first = sent()
+    assert count == 1 and [row.result for row in first] == [PASS] * 3
+    count, again = sent()
+    assert count == 1 and [row.seen for row in again] == [f"{row.seen}, 0 minutes ago" for row in first]
+    assert sent(job=replace(job, options="--mem 5"))[0] == 2
+    assert sent(asked={**asked, "pins": {"numpy": np.__version__}})[0] == 3
+    assert sent(plan=replace(plan, asked=True))[0] == 4
+    (tmp_path / "file").write_text("in the way")
+    faulty = {**asked, "folders": [str(tmp_path / "file" / "results")]}
+    assert sent(asked=faulty)[0] == 5 and sent(asked=faulty)[0] == 6  # what was amiss may be mended
+    assert sent()[0] == 7
+    monkeypatch.setattr("pcam.probing.FRESH_S", -1)
+    assert sent()[0] == 8
+    assert [row.result for row in sent(plan=replace(plan, probe_wait=0))[1]] == [UNKNOWN]
 
 
 def test_the_table_is_aligned_and_keeps_every_word() -> None:
@@ -578,7 +684,7 @@ def test_a_run_without_a_fault_may_go_and_results_that_cannot_be_written_stop_it
 ) -> None:
     monkeypatch.chdir(tmp_path)
     settings = settings_of(data={"source": "directory", "directory": str(directory)})
-    plan = Plan((Job("import_directory", {}, False),), slurm=False, python="python", probing=False)
+    plan = Plan((Job("import_directory", {}, False),), slurm=False, python="python", asked=False)
     assert preflight(plan, settings, {"rule": "preflight"}) is None
     document = json.loads(Path("results", "preflight.json").read_text())
     assert document["result"] == PASS and document["provenance"] == {"rule": "preflight"}
@@ -615,51 +721,100 @@ def test_preflight_says_what_would_run_and_stops_before_a_fault(tmp_path: Path, 
     assert not (tmp_path / "run" / "data").exists()
 
 
-@pytest.mark.slow
-def test_on_slurm_it_looks_from_inside_jobs_and_stops_a_run_before_anything_is_queued(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
     if reason := why_not(accounting=True):
         pytest.skip(reason)
-    with running_cluster(accounting=True) as cluster:
+    with running_cluster(accounting=True) as started:
+        yield started
 
-        def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-            line = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--configfile", TINY]
-            line += ["--directory", tmp_path / "run", "--profile", ROOT / "profiles" / "slurm", *arguments]
-            return subprocess.run(
-                [str(word) for word in line], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-                cwd=ROOT, env=cluster.environment,
-            )  # fmt: skip
 
-        asked = run("preflight")
-        rows = {
-            row["check"]: row
-            for row in json.loads((tmp_path / "run" / "results" / "preflight.json").read_text())["checks"]
-        }
-        # Jobs answered from both partitions; the GPU of this cluster is none, and torch says so.
-        for name in ("packages", "files", "writable"):
-            assert rows[f"{name} on thin_course"]["result"] in (PASS, WARN), rows
-        gpu = next(row for name, row in rows.items() if name.startswith("GPU on gpu_course"))
-        assert gpu["result"] == FIX and "sees no GPU" in gpu["seen"] and asked.returncode != 0
-        assert {rows[name]["result"] for name in ("partitions", "account", "limits")} == {PASS}, rows
+@pytest.mark.slow
+def test_on_slurm_a_run_looks_from_inside_jobs_and_stops_before_anything_is_queued(
+    tmp_path: Path, cluster: Cluster
+) -> None:
+    table = tmp_path / "run" / "results" / "preflight.json"
 
-        faults = ("build_store:slurm_partition=nowhere", "survey_patches:slurm_account=nobody",
-                  "synthesize_sample:mem_mb=99999999", "train_seed:mem_mb=20000*attempt")  # fmt: skip
-        stopped = run("--set-resources", *faults)
-        assert stopped.returncode != 0 and "Traceback" not in stopped.stdout, stopped.stdout[-3000:]
-        assert "to fix: partitions, account, limits" in stopped.stdout
-        found = json.loads((tmp_path / "run" / "results" / "preflight.json").read_text())["checks"]
-        seen = {row["check"]: row["seen"] for row in found if row["result"] == FIX}
-        assert seen["partitions"] == "nowhere: no such partition, for build_store"
-        assert seen["account"] == "nobody: not among your accounts"
-        assert seen["limits"].startswith("synthesize_sample asks for 99,999,999 MB of memory, thin_course gives")
-        assert seen["limits"].endswith(
-            "a retry of train_seed asks for more than the 32,768 MB of memory of thin_course"
-        )
-        assert not (tmp_path / "run" / "data").exists()
-        history = subprocess.run(
-            ["sacct", "-nPX", "--format=Comment,JobName"],
-            capture_output=True,
-            text=True,
-            check=True,
-            env=cluster.environment,
-        )
-        assert "synthesize_sample" not in history.stdout and "preflight" in history.stdout
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--configfile", TINY]
+        line += ["--directory", tmp_path / "run", "--profile", ROOT / "profiles" / "slurm", *arguments]
+        return subprocess.run(
+            [str(word) for word in line], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+            cwd=ROOT, env=cluster.environment,
+        )  # fmt: skip
+
+    # Jobs answered from both partitions; the GPU of this cluster is none, and torch says so.
+    stopped = run()
+    assert stopped.returncode != 0 and "Traceback" not in stopped.stdout, stopped.stdout[-3000:]
+    assert "nothing was started; to fix: GPU on gpu_course" in stopped.stdout
+    told = json.loads(table.read_text())
+    rows = {row["check"]: row for row in told["checks"]}
+    for name in ("packages", "files", "writable"):
+        assert rows[f"{name} on thin_course"]["result"] in (PASS, WARN), rows
+    gpu = next(row for name, row in rows.items() if name.startswith("GPU on gpu_course"))
+    assert gpu["result"] == FIX and "sees no GPU" in gpu["seen"]
+    assert {rows[name]["result"] for name in ("partitions", "account", "limits")} == {PASS}, rows
+    assert list(told["probed"]) == ["thin_course"]  # what a next run need not ask
+
+    faults = ("build_store:slurm_partition=nowhere", "survey_patches:slurm_account=nobody",
+              "synthesize_sample:mem_mb=99999999", "train_seed:mem_mb=20000*attempt")  # fmt: skip
+    stopped = run("--set-resources", *faults)
+    assert stopped.returncode != 0 and "Traceback" not in stopped.stdout, stopped.stdout[-3000:]
+    assert "to fix: partitions, account, limits" in stopped.stdout
+    seen = {row["check"]: row["seen"] for row in json.loads(table.read_text())["checks"] if row["result"] == FIX}
+    assert seen["partitions"] == "nowhere: no such partition, for build_store"
+    assert seen["account"] == "nobody: not among your accounts"
+    assert seen["limits"].startswith("synthesize_sample asks for 99,999,999 MB of memory, thin_course gives")
+    assert seen["limits"].endswith("a retry of train_seed asks for more than the 32,768 MB of memory of thin_course")
+    assert not (tmp_path / "run" / "data").exists()
+    # Nothing but the two that looked around.
+    assert cluster.slurm("sacct", "-nPX", "--format=JobName").split() == ["preflight"] * 2
+
+
+@pytest.mark.slow
+def test_what_only_the_compute_nodes_lack_is_found_by_the_jobs_that_look_around(
+    tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each node sees files of its own: there a package, the data and the right to write are missing."""
+    if subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("no mount namespaces here")
+    for name in ("empty", "data", "results/logs/preflight", "elsewhere"):
+        (tmp_path / name).mkdir(parents=True)
+    data = data_file(tmp_path / "data", "x.h5")
+    (package,) = Path(sysconfig.get_path("purelib")).glob("h5py-*.dist-info")
+    results = shlex.quote(str(tmp_path / "results"))
+    mounts = {
+        "thin1": f"mount --bind {shlex.quote(str(tmp_path / 'empty'))} {shlex.quote(str(package))}",
+        "thin2": f"mount --bind {results} {results}; mount -o remount,ro,bind {results}",
+        "gpu1": f"mount -t tmpfs -o ro none {shlex.quote(str(tmp_path / 'data'))}",
+    }
+    for node, mount in mounts.items():
+        cluster.end_daemon(f"slurmd-{node}")
+        cluster.start_daemon(f"slurmd-{node}", mount)
+    for name in ("PATH", "SLURM_CONF"):
+        monkeypatch.setenv(name, cluster.environment[name])
+    places = {node: [Job("a_rule", {}, True, options=f"-p {PARTITION_OF[node]} -w {node}")] for node in mounts}
+    asked = request(tmp_path / "data", files=[str(data)], pins={"h5py": h5py.__version__})
+    monkeypatch.chdir(tmp_path)
+    sent = send_probes(Plan((), True, sys.executable, asked=True), places, asked)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    lost = Plan((), True, "/no/such/.venv/bin/python", asked=True)
+    places["no environment"] = places["gpu1"]
+    sent |= send_probes(lost, {"no environment": places["gpu1"]}, asked)
+    states = wait_for([str(job.id) for job in sent.values()], 120, 120)
+    rows = {
+        row.check: row
+        for name, jobs in places.items()
+        for row in rows_of_job(name, jobs, sent[name], states[str(sent[name].id)], 120)
+    }
+    for name, words in {
+        "packages on thin1": "lacks h5py",
+        "job on thin2": "left nothing in",
+        "files on gpu1": "No such file or directory",
+        "writable on gpu1": "Read-only file system",
+        "job on no environment": "/no/such/.venv/bin/python: not found",
+    }.items():
+        assert rows[name].result == FIX and words in rows[name].seen and rows[name].todo, rows
+    assert {name for name, row in rows.items() if row.result == PASS} == {
+        "files on thin1", "writable on thin1", "packages on gpu1",
+    }  # fmt: skip

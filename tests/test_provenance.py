@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from pcam.provenance import SCRIPTS, import_closure
+from pcam.determinism import fix_device
+from pcam.provenance import SCRIPTS, cpu_name, describe, import_closure
 
 SCRIPT_NAMES = sorted(path.stem for path in SCRIPTS.glob("*.py"))
 
@@ -86,3 +87,13 @@ def test_the_log_catches_everything_and_a_users_mistake_is_one_line(tmp_path: Pa
         assert lines[-1] == "error: x.h5: bad; fetch it" and "Traceback" not in log.read_text()
     if "1 / 0" in end:
         assert "ZeroDivisionError" in log.read_text()
+
+
+def test_a_result_names_the_gpu_that_computed_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pcam.provenance._described", [])
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    told = describe("train_seed", "0")
+    assert fix_device(1).type == "cpu" and told["device"] == cpu_name()
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "a GPU")
+    assert fix_device(1).type == "cuda" and told["device"] == "a GPU"

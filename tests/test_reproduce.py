@@ -388,11 +388,7 @@ def verdict_of(folder: Path, run_id: str, root: Path = ROOT) -> dict[str, Any]:
     return read_json(folder / "results" / "reproduce" / run_id / "verdict.json")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["baseline/seed-0", "round-0/trial-1", "champion"])
-def test_a_logged_run_is_rebuilt_to_the_same_bits(tracked: tuple[Path, dict[str, str]], name: str) -> None:
-    folder, ids = tracked
-    found = verdict_of(folder, ids[name])
+def assert_same_bits(found: dict[str, Any], folder: Path, name: str) -> None:
     assert found["same_bits"] is True and found["causes"] == [], found["verdict"]
     assert found["verdict"].startswith("the same bits, with equal versions, device, data, config and code")
     assert (found["name"], found["weights"]["differing"], found["weights"]["note"]) == (name, 0, None)
@@ -405,7 +401,14 @@ def test_a_logged_run_is_rebuilt_to_the_same_bits(tracked: tuple[Path, dict[str,
 
 
 @pytest.mark.slow
-def test_a_killed_rebuild_goes_on_where_it_was(tracked: tuple[Path, dict[str, str]]) -> None:
+@pytest.mark.parametrize("name", ["round-0/trial-1", "champion"])
+def test_a_logged_run_is_rebuilt_to_the_same_bits(tracked: tuple[Path, dict[str, str]], name: str) -> None:
+    folder, ids = tracked
+    assert_same_bits(verdict_of(folder, ids[name]), folder, name)
+
+
+@pytest.mark.slow
+def test_a_rebuilt_training_killed_on_the_way_goes_on_to_the_same_bits(tracked: tuple[Path, dict[str, str]]) -> None:
     folder, ids = tracked
     run_id = ids["mlp/seed-0"]
     results = folder / "results" / "reproduce" / run_id / "rebuilt" / "results"
@@ -418,7 +421,7 @@ def test_a_killed_rebuild_goes_on_where_it_was(tracked: tuple[Path, dict[str, st
         os.killpg(process.pid, signal.SIGKILL)  # the rebuild and its jobs as well
     made_at = made.stat().st_mtime_ns
     succeeded(snakemake(folder, "--unlock"))
-    assert verdict_of(folder, run_id)["same_bits"] is True
+    assert_same_bits(verdict_of(folder, run_id), folder, "mlp/seed-0")
     assert made.stat().st_mtime_ns == made_at
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from audit_determinism import audit_determinism
+from plain_text import read_plainly
 from plot_determinism import plot_determinism
 from predict_seed import predict_seed
 from training_files import make_inputs, outputs
@@ -31,12 +32,15 @@ from pcam.determinism_audit import (
     plan_trials,
     short_recipe,
 )
-from pcam.documents import Source, in_markdown, open_evidence
+from pcam.documents import Source, open_evidence
 from pcam.files import InputError, read_csv, read_json, write_csv, write_json, write_text
 from pcam.recipe import train_recipe
+from pcam.rendering import in_markdown
 from pcam.settings import read_train_settings
 from pcam.twin import CAUSES, compare_fingerprints, read_fingerprint
 from workflow import planned_jobs, snakemake, succeeded
+
+read_plainly(globals())
 
 SPLITS = ("train", "valid")
 PROVENANCE = {"rule": "train_seed", "code": "c", "device": "a CPU", "commit": None, "dirty": None}

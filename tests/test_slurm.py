@@ -1,6 +1,7 @@
 """The profile, the batch files and the workflow on a real Slurm on this machine, and what happens when jobs fail."""
 
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -62,7 +63,8 @@ def test_every_rule_that_uses_the_gpu_asks_for_one_in_the_profile() -> None:
         path.stem
         for path in (ROOT / "workflow" / "scripts").glob("*.py")
         if re.search(
-            r"\b(fix_device|train_recipe|train_trial|audit_determinism|reproduce_run|measure_all)\(", path.read_text()
+            r"= fix_device\(|\b(train_recipe|train_trial|audit_determinism|reproduce_run|measure_all)\(",
+            path.read_text(),
         )
     }
     aliases = {
@@ -71,6 +73,7 @@ def test_every_rule_that_uses_the_gpu_asks_for_one_in_the_profile() -> None:
         for rule, name in re.findall(r"use rule (\w+) as (\w+) with", path.read_text())
         if rule in using
     }
+    assert profile["set-resources"].pop("preflight") == {"probe_wait": SETTINGS["probe_wait"]}
     assert set(profile["set-resources"]) == using | aliases
     # The benchmark goes to the partition that it measures, with a GPU on the GPU's.
     asked = profile["set-resources"]["measure_throughput"]
@@ -234,6 +237,14 @@ def test_a_run_without_failed_jobs_has_nothing_to_explain(tmp_path: Path) -> Non
     assert explain_failures(tmp_path / "snakemake.log") == explain_failures(tmp_path / "none.log") == []
 
 
+def test_jobs_that_ended_because_the_run_was_ended_did_not_fail(tmp_path: Path) -> None:
+    first, _, last = LOG.format(folder=tmp_path).rpartition("[Thu Jan  1 00:00:05 2026]\n")
+    (tmp_path / "snakemake.log").write_text(f"{first}Terminating processes on user request\n{last}")
+    said = "\n".join(explain_failures(tmp_path / "snakemake.log"))
+    assert said.startswith("\nended from outside") and "run the same command again" in said
+    assert "2 failed" in said and "predict" in said and "gate" not in said
+
+
 # From here on: a real Slurm.
 
 
@@ -260,6 +271,9 @@ def project(tmp_path_factory: pytest.TempPathFactory, copy_tiny_run: Callable[[P
     for folder in ("results", "data", ".snakemake"):
         (finished / folder).rename(copy / folder)
     (copy / ".venv").symlink_to(ROOT / ".venv")
+    # The GPU of this cluster is none, and a job that looked around would stop every run: see tests/test_preflight.py.
+    profile = copy / "profiles" / "slurm" / "config.yaml"
+    profile.write_text(re.sub(r"(?m)^  probe_wait: \d+", "  probe_wait: 0", profile.read_text()))
     tiny = yaml.safe_load(TINY.read_text())
     tiny["variants"]["long"] = {"width": 16, "epochs": 600}
     # In the order of tiny.yaml: Snakemake takes another order of keys for another parameter, and makes the sample anew.
@@ -319,33 +333,47 @@ def test_each_job_gets_what_the_profile_says_and_makes_the_same_bits(tmp_path: P
             "data/sample/store/test.npy",
         )
     }
-    for name in made:
-        (project / name).unlink()
-    # Its own settings are made again as well, by a local rule.
-    (project / "results" / "train" / "mlp" / "settings.json").unlink()
+    # The benchmark of the course's two partitions, where the run measured this machine alone.
+    benchmark = {"partitions": ["thin_course", "gpu_course"], "batch_sizes": [1], "precisions": ["fp32"]}
+    (project / "two.yaml").write_text(yaml.safe_dump({"benchmark": benchmark}))
+    config = ("--configfile", "tests/config/tiny.yaml", "two.yaml", "--")
     with started_cluster(accounting=True) as cluster:
-        said = run_on_slurm(cluster, project, "--configfile", "tests/config/tiny.yaml", "--", *made)
-        assert "resolve_variant" in said
+        run_on_slurm(cluster, project, *config, "results/benchmark/bottleneck.json")
+        # A training's own settings are made again as well, by a local rule.
+        for name in (*made, "results/train/mlp/settings.json"):
+            (project / name).unlink()
+        assert "resolve_variant" in run_on_slurm(cluster, project, *config, *made)
         until(
-            lambda: {row[2] for row in accounts(cluster)} == {"COMPLETED"}, "all jobs' end in the accounts", PATIENCE_S
-        )
+            lambda: {row[2] for row in accounts(cluster).values()} == {"COMPLETED"}, "all jobs' end in the accounts",
+            PATIENCE_S,
+        )  # fmt: skip
         rows = accounts(cluster)
-    # The local rule is not among them.
-    assert sorted([row[0].partition("_wildcards")[0], *row[1:]] for row in rows) == [
+    # The local rules are not among them.
+    assert sorted([row[0].partition("_wildcards")[0], *row[1:]] for row in rows.values()) == [
         ["rule_build_store", "thin_course", "COMPLETED", "1", "4G", "01:00:00", "no GPU"],
+        ["rule_measure_throughput", "gpu_course", "COMPLETED", "4", "8G", "01:00:00", "GPU"],
+        ["rule_measure_throughput", "thin_course", "COMPLETED", "4", "8G", "01:00:00", "no GPU"],
         ["rule_predict_seed", "gpu_course", "COMPLETED", "4", "8G", "00:30:00", "GPU"],
         ["rule_train_seed", "gpu_course", "COMPLETED", "4", "8G", "04:00:00", "GPU"],
     ]
+    # Each measurement names the job that made it, and what torch saw there: the GPU of this cluster is none.
+    machines = json.loads((project / "results" / "benchmark" / "bottleneck.json").read_text())["machines"]
+    assert [machine["partition"] for machine in machines] == ["thin_course", "gpu_course"]
+    for machine in machines:
+        comment, partition, *_ = rows[machine["job_id"]]
+        assert comment == f"rule_measure_throughput_wildcards_{machine['partition']}"
+        assert partition == machine["partition"] == machine["slurm_partition"]
+        assert machine["kind"] == "cpu" and machine["device"] == machine["cpu"] and machine["cuda"] is None
     assert {name: (project / name).read_bytes() for name in made} == made
     # Slurm's own log of each job is kept where the profile says.
     assert list((project / "results" / "logs" / "slurm" / "rule_train_seed").rglob("*.log"))
 
 
-def accounts(cluster: Cluster) -> list[list[str]]:
-    """Comment, partition, state, CPUs, memory, walltime and GPU of each job, from Slurm's accounts."""
-    fields = "Comment,Partition,State,AllocCPUS,ReqMem,Timelimit,AllocTRES"
+def accounts(cluster: Cluster) -> dict[str, list[str]]:
+    """Comment, partition, state, CPUs, memory, walltime and GPU of each job by its id, from Slurm's accounts."""
+    fields = "JobID,Comment,Partition,State,AllocCPUS,ReqMem,Timelimit,AllocTRES"
     rows = [line.split("|") for line in cluster.slurm("sacct", "-X", "-n", "-P", "-o", fields).splitlines()]
-    return [[*row[:-1], "GPU" if "gres/gpu=1," in row[-1] else "no GPU"] for row in rows]
+    return {row[0]: [*row[1:-1], "GPU" if "gres/gpu=1," in row[-1] else "no GPU"] for row in rows}
 
 
 # Jobs that cost nothing, below the same profile and with the same words at the end.

@@ -1,11 +1,13 @@
 """A training survives being killed at any instant, never has two writers, and uses no state but its own."""
 
+import multiprocessing
 import random
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -84,27 +86,37 @@ def test_killed_while_saving_it_falls_back_to_the_state_before(
     assert {path.name for path in tmp_path.iterdir()} == {*undisturbed, ".lock"}
 
 
+def tell_and_train(inputs: Path, folder: Path, told: Connection) -> None:
+    train_in(inputs, folder, report=told.send)
+
+
 @pytest.mark.slow
-def test_killed_25_times_at_random_instants_it_ends_with_the_same_bits(tmp_path: Path) -> None:
-    """Instants are drawn over the whole life of the process, start-up and writing included."""
+def test_killed_25_times_at_random_instants_it_ends_with_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Instants are drawn over the whole life of the training, its start and its writing included."""
+    monkeypatch.setenv("PYTHONPATH", str(CHILD.parent))  # of the process that forks: it has imported torch, and no more
+    forks = multiprocessing.get_context("forkserver")
+    forks.set_forkserver_preload([CHILD.stem])
     inputs = make_inputs(tmp_path / "inputs", epochs=60)
     train_in(inputs, tmp_path / "undisturbed")
     seed = random.SystemRandom().randrange(2**32)
     rng, folder, kills, resumed = random.Random(seed), tmp_path / "killed", 0, 0
     while kills < 25:
-        with child(inputs, folder) as process:
-            assert process.stdout
-            first = process.stdout.readline() if kills % 5 else ""  # every fifth is killed while it still starts
-            resumed += first.startswith("resumed after")
-            try:
-                ended = process.wait(timeout=rng.uniform(0, 0.4))
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
-                process.wait()
-                kills += 1
-                continue
-            # It finished before it could be killed: the outputs stand, and it starts again from nothing.
-            assert ended == 0 and result(folder) == result(tmp_path / "undisturbed"), f"kills drawn with seed {seed}"
+        told, telling = forks.Pipe(duplex=False)
+        process = forks.Process(target=tell_and_train, args=(inputs, folder, telling), daemon=True)
+        process.start()
+        telling.close()
+        if kills % 5:  # every fifth is killed while it still starts
+            resumed += str(told.recv()).startswith("resumed after")
+        process.join(rng.uniform(0, 0.4))
+        if process.exitcode is None:
+            process.kill()
+            kills += 1
+        else:  # it finished before it could be killed: the outputs stand, and it starts again from nothing
+            assert result(folder) == result(tmp_path / "undisturbed"), f"kills drawn with seed {seed}"
+        process.join()
+        assert process.exitcode in (0, -signal.SIGKILL)
     train_in(inputs, folder)
     assert result(folder) == result(tmp_path / "undisturbed"), f"kills drawn with seed {seed}"
     assert resumed >= 5, "hardly any of the killed processes had got far enough to be resumed"

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pcam.checkpoint import probabilities, probabilities_of
 from pcam.metrics import score
 from pcam.settings import ThresholdSettings
+from pcam.sidecar import probabilities, probabilities_of
 from pcam.thresholds import TEMPERATURE_BOUNDS, choose, fit_temperature, prior_weights, threshold_interval
 
 RULE = ThresholdSettings(rule="f_beta", beta=2.0, sensitivity=0.95, missed_cost=10.0)

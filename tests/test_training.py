@@ -11,12 +11,13 @@ import torch
 
 from pcam import progress, training
 from pcam.batches import LabelledPatches
-from pcam.checkpoint import probabilities_of, tensors_digest
+from pcam.checkpoint import tensors_digest
 from pcam.determinism import epoch_order
 from pcam.files import InputError
 from pcam.preprocess import Preprocessing, augment_d4, normalise
 from pcam.schedules import learning_rate_at
 from pcam.settings import TrainSettings
+from pcam.sidecar import probabilities_of
 from pcam.survival import ResumeState
 from pcam.training import Trained, predict, train
 

@@ -9,11 +9,12 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from track_runs import track_runs
 
-from pcam.checkpoint import load_checkpoint, probabilities, save_checkpoint
+from pcam.checkpoint import load_checkpoint, save_checkpoint
 from pcam.files import read_json, write_bytes, write_csv, write_json
 from pcam.model import Architecture, build_model
 from pcam.preprocess import Preprocessing
 from pcam.run_records import champion_record, search_records, train_records, trial_records
+from pcam.sidecar import probabilities
 from pcam.training import predict
 
 PROVENANCE = {"rule": "a_test", "commit": "abc", "dirty": False, "code": "c0de", "device": "a CPU", "python": "3"}

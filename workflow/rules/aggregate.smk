@@ -21,7 +21,7 @@ rule aggregate_seeds:
             "results/aggregate/seeds.json",
             category="Aggregate",
             caption="../report/aggregate_seeds.rst",
-            labels={"result": "seeds"},
+            labels={"result": "seeds", "as": "JSON"},
         ),
     log:
         "results/logs/aggregate_seeds.log",
@@ -52,7 +52,7 @@ rule compare_leaking_rows:
             "results/aggregate/leaking_rows.json",
             category="Aggregate",
             caption="../report/compare_leaking_rows.rst",
-            labels={"result": "leaking rows"},
+            labels={"result": "leaking rows", "as": "JSON"},
         ),
     log:
         "results/logs/compare_leaking_rows.log",
@@ -103,7 +103,7 @@ rule score_baselines:
             "results/aggregate/baselines.json",
             category="Aggregate",
             caption="../report/score_baselines.rst",
-            labels={"result": "baselines"},
+            labels={"result": "baselines", "as": "JSON"},
         ),
     log:
         "results/logs/score_baselines.log",
@@ -126,7 +126,7 @@ rule measure_coverage:
             "results/aggregate/coverage.json",
             category="Aggregate",
             caption="../report/measure_coverage.rst",
-            labels={"result": "coverage of the intervals"},
+            labels={"result": "coverage of the intervals", "as": "JSON"},
         ),
     log:
         "results/logs/measure_coverage.log",

@@ -11,7 +11,12 @@ rule audit_checksums:
         **split_paths(DATA, "meta.csv"),
         reference=settings.audit.reference or [],
     output:
-        findings="results/audit/checksums.json",
+        findings=report(
+            "results/audit/checksums.json",
+            category="Audit",
+            caption="../report/audit_checksums.rst",
+            labels={"result": "files and their digests", "as": "JSON"},
+        ),
     log:
         "results/logs/audit_checksums.log",
     benchmark:
@@ -31,7 +36,12 @@ rule audit_storage:
         **split_paths(DATA, "x.h5"),
         **split_paths(DATA, "y.h5"),
     output:
-        findings="results/audit/storage.json",
+        findings=report(
+            "results/audit/storage.json",
+            category="Audit",
+            caption="../report/audit_storage.rst",
+            labels={"result": "size of the files", "as": "JSON"},
+        ),
         rows="results/audit/storage_rows.csv",
     log:
         "results/logs/audit_storage.log",
@@ -74,7 +84,12 @@ rule audit_leakage:
         **split_paths(DATA, "meta.csv"),
         survey=f"{DATA}/survey",
     output:
-        findings="results/audit/leakage.json",
+        findings=report(
+            "results/audit/leakage.json",
+            category="Audit",
+            caption="../report/audit_leakage.rst",
+            labels={"result": "leakage", "as": "JSON"},
+        ),
         rows="results/audit/leakage_rows.csv",
     log:
         "results/logs/audit_leakage.log",
@@ -99,7 +114,12 @@ rule audit_poison:
         # Stamps recur in patches that share no tissue: the groups tell which do.
         leakage_rows="results/audit/leakage_rows.csv",
     output:
-        findings="results/audit/poison.json",
+        findings=report(
+            "results/audit/poison.json",
+            category="Audit",
+            caption="../report/audit_poison.rst",
+            labels={"result": "poison", "as": "JSON"},
+        ),
         rows="results/audit/poison_rows.csv",
     log:
         "results/logs/audit_poison.log",
@@ -147,7 +167,12 @@ rule audit_labels:
         poison="results/audit/poison_rows.csv",
         storage="results/audit/storage_rows.csv",
     output:
-        findings="results/audit/labels.json",
+        findings=report(
+            "results/audit/labels.json",
+            category="Audit",
+            caption="../report/audit_labels.rst",
+            labels={"result": "doubted labels", "as": "JSON"},
+        ),
         rows="results/audit/labels_rows.csv",
     log:
         "results/logs/audit_labels.log",
@@ -173,7 +198,12 @@ rule audit_shift:
         poison="results/audit/poison_rows.csv",
         storage="results/audit/storage_rows.csv",
     output:
-        findings="results/audit/shift.json",
+        findings=report(
+            "results/audit/shift.json",
+            category="Audit",
+            caption="../report/audit_shift.rst",
+            labels={"result": "differences between splits", "as": "JSON"},
+        ),
     log:
         "results/logs/audit_shift.log",
     benchmark:
@@ -203,7 +233,12 @@ rule apply_policy:
         labels_rows="results/audit/labels_rows.csv",
     output:
         patches="results/audit/patches.csv",
-        verdicts="results/audit/verdicts.json",
+        verdicts=report(
+            "results/audit/verdicts.json",
+            category="Audit",
+            caption="../report/apply_policy.rst",
+            labels={"result": "verdicts", "as": "JSON"},
+        ),
     log:
         "results/logs/apply_policy.log",
     benchmark:
@@ -223,7 +258,12 @@ rule gate_audit:
     input:
         verdicts="results/audit/verdicts.json",
     output:
-        gate="results/audit/gate.json",
+        gate=report(
+            "results/audit/gate.json",
+            category="Audit",
+            caption="../report/gate_audit.rst",
+            labels={"result": "gate", "as": "JSON"},
+        ),
     log:
         "results/logs/gate_audit.log",
     benchmark:
@@ -250,7 +290,12 @@ rule score_audit:
         **TRUTH,
         patches="results/audit/patches.csv",
     output:
-        score="results/audit/score.json",
+        score=report(
+            "results/audit/score.json",
+            category="Audit",
+            caption="../report/score_audit.rst",
+            labels={"result": "score of the audit", "as": "JSON"},
+        ),
     log:
         "results/logs/score_audit.log",
     benchmark:

@@ -45,19 +45,19 @@ rule find_bottleneck:
             "results/benchmark/throughput.csv",
             category="Benchmark",
             caption="../report/find_bottleneck.rst",
-            labels={"result": "throughput"},
+            labels={"result": "throughput", "as": "CSV"},
         ),
         parts=report(
             "results/benchmark/parts.csv",
             category="Benchmark",
             caption="../report/find_bottleneck.rst",
-            labels={"result": "parts of a step"},
+            labels={"result": "parts of a step", "as": "CSV"},
         ),
         bottleneck=report(
             "results/benchmark/bottleneck.json",
             category="Benchmark",
             caption="../report/find_bottleneck.rst",
-            labels={"result": "bottleneck"},
+            labels={"result": "bottleneck", "as": "JSON"},
         ),
     log:
         "results/logs/find_bottleneck.log",

@@ -12,7 +12,7 @@ rule select_champion:
             "results/champion/selection.json",
             category="Tune",
             caption="../report/select_champion.rst",
-            labels={"result": "selection"},
+            labels={"result": "selection", "as": "JSON"},
         ),
     log:
         "results/logs/select_champion.log",
@@ -38,7 +38,12 @@ rule choose_threshold:
         rows="results/splits/valid.csv",
     output:
         weights="results/champion/weights.pt",
-        sidecar="results/champion/weights.json",
+        sidecar=report(
+            "results/champion/weights.json",
+            category="Evaluate",
+            caption="../report/choose_threshold.rst",
+            labels={"result": "settings and threshold of the champion", "as": "JSON"},
+        ),
     log:
         "results/logs/choose_threshold.log",
     benchmark:
@@ -69,6 +74,29 @@ use rule predict_seed as predict_champion with:
         "results/benchmarks/predict_champion/{split}.tsv"
 
 
+rule export_onnx:
+    """The champion as an ONNX graph, whose answers on test patches must be those of torch within a tolerance."""
+    input:
+        weights="results/champion/weights.pt",
+        sidecar="results/champion/weights.json",
+        store=f"{DATA}/store/test.npy",
+    output:
+        graph="results/champion/weights.onnx",
+        record="results/champion/onnx.json",
+    log:
+        "results/logs/export_onnx.log",
+    benchmark:
+        "results/benchmarks/export_onnx.tsv"
+    conda:
+        "../../environment.yml"
+    threads: settings.train.threads
+    params:
+        code=code_digest("export_onnx"),
+        threads=settings.train.threads,
+    script:
+        "../scripts/export_onnx.py"
+
+
 rule evaluate_champion:
     """Score the champion on valid, where it was chosen, and on test, with intervals; what the temperature changed."""
     input:
@@ -80,7 +108,7 @@ rule evaluate_champion:
             "results/champion/evaluation.json",
             category="Evaluate",
             caption="../report/evaluate_champion.rst",
-            labels={"result": "evaluation"},
+            labels={"result": "evaluation", "as": "JSON"},
         ),
     log:
         "results/logs/evaluate_champion.log",
@@ -107,7 +135,7 @@ rule measure_prior_shift:
             "results/champion/prior_shift.json",
             category="Evaluate",
             caption="../report/measure_prior_shift.rst",
-            labels={"result": "prior shift"},
+            labels={"result": "prior shift", "as": "JSON"},
         ),
     log:
         "results/logs/measure_prior_shift.log",

@@ -40,7 +40,7 @@ rule measure_deployment:
             "results/deployment/deployment.json",
             category="Deploy",
             caption="../report/measure_deployment.rst",
-            labels={"result": "deployment"},
+            labels={"result": "deployment", "as": "JSON"},
         ),
     log:
         "results/logs/measure_deployment.log",
@@ -68,7 +68,7 @@ rule plot_deployment:
             "results/assets/deployment.png",
             category="Deploy",
             caption="../report/plot_deployment.rst",
-            labels={"figure": "deployment"},
+            labels={"result": "deployment", "as": "PNG"},
         ),
         caption="results/assets/deployment.txt",
     log:
@@ -98,7 +98,7 @@ rule measure_drift:
             "results/deployment/drift.json",
             category="Deploy",
             caption="../report/measure_drift.rst",
-            labels={"result": "drift"},
+            labels={"result": "drift", "as": "JSON"},
         ),
     log:
         "results/logs/measure_drift.log",
@@ -126,7 +126,7 @@ rule plot_drift:
             "results/assets/drift.png",
             category="Deploy",
             caption="../report/plot_drift.rst",
-            labels={"figure": "drift"},
+            labels={"result": "drift", "as": "PNG"},
         ),
         caption="results/assets/drift.txt",
     log:

@@ -19,7 +19,7 @@ rule discover_slices:
             "results/slices/discovered.json",
             category="Slice",
             caption="../report/discover_slices.rst",
-            labels={"result": "discovered slices"},
+            labels={"result": "discovered slices", "as": "JSON"},
         ),
     log:
         "results/logs/discover_slices.log",
@@ -45,7 +45,7 @@ rule plot_discovered:
             "results/assets/discovered.png",
             category="Slice",
             caption="../report/plot_discovered.rst",
-            labels={"figure": "discovered slices"},
+            labels={"result": "discovered slices", "as": "PNG"},
         ),
         caption="results/assets/discovered.txt",
     log:

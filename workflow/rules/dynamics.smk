@@ -20,7 +20,12 @@ rule find_spikes:
         rows="results/splits/train.csv",
     output:
         json="results/dynamics/spikes.json",
-        csv="results/dynamics/spikes.csv",
+        csv=report(
+            "results/dynamics/spikes.csv",
+            category="Train",
+            caption="../report/find_spikes.rst",
+            labels={"result": "steps that stand out", "as": "CSV"},
+        ),
     log:
         "results/logs/find_spikes.log",
     benchmark:
@@ -47,7 +52,7 @@ rule show_spikes:
             "results/assets/spikes.png",
             category="Train",
             caption="../report/show_spikes.rst",
-            labels={"figure": "spikes"},
+            labels={"result": "steps that stand out", "as": "PNG"},
         ),
         caption="results/assets/spikes.txt",
     log:
@@ -79,7 +84,7 @@ rule compare_schedules:
             "results/dynamics/schedules.json",
             category="Train",
             caption="../report/compare_schedules.rst",
-            labels={"result": "schedules"},
+            labels={"result": "schedules", "as": "JSON"},
         ),
     log:
         "results/logs/compare_schedules.log",
@@ -118,7 +123,7 @@ rule plot_schedules:
             "results/assets/schedules.png",
             category="Train",
             caption="../report/plot_schedules.rst",
-            labels={"figure": "schedules"},
+            labels={"result": "schedules", "as": "PNG"},
         ),
         caption="results/assets/schedules.txt",
     log:

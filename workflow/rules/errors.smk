@@ -17,7 +17,7 @@ rule measure_errors:
             "results/slices/errors.json",
             category="Slice",
             caption="../report/measure_errors.rst",
-            labels={"result": "errors"},
+            labels={"result": "errors", "as": "JSON"},
         ),
     log:
         "results/logs/measure_errors.log",
@@ -47,7 +47,7 @@ rule measure_silent_failure:
             "results/slices/silent.json",
             category="Slice",
             caption="../report/measure_silent_failure.rst",
-            labels={"result": "silent failure"},
+            labels={"result": "silent failure", "as": "JSON"},
         ),
     log:
         "results/logs/measure_silent_failure.log",
@@ -74,14 +74,14 @@ rule show_errors:
             "results/assets/errors.png",
             category="Slice",
             caption="../report/show_errors.rst",
-            labels={"figure": "errors"},
+            labels={"result": "errors", "as": "PNG"},
         ),
         caption="results/assets/errors.txt",
         attention=report(
             "results/assets/attention.png",
             category="Slice",
             caption="../report/show_attention.rst",
-            labels={"figure": "attention"},
+            labels={"result": "attention", "as": "PNG"},
         ),
         attention_caption="results/assets/attention.txt",
     log:
@@ -106,7 +106,7 @@ rule plot_error_patterns:
             "results/assets/error-patterns.png",
             category="Slice",
             caption="../report/plot_error_patterns.rst",
-            labels={"figure": "error patterns"},
+            labels={"result": "error patterns", "as": "PNG"},
         ),
         caption="results/assets/error-patterns.txt",
     log:
@@ -131,7 +131,7 @@ rule plot_silent_failure:
             "results/assets/silent.png",
             category="Slice",
             caption="../report/plot_silent_failure.rst",
-            labels={"figure": "silent failure"},
+            labels={"result": "silent failure", "as": "PNG"},
         ),
         caption="results/assets/silent.txt",
     log:

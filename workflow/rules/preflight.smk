@@ -6,6 +6,9 @@ import pcam.planned
 rule preflight:
     """Say what would run, how long, and whether it can: one table, each line passed or with what to do."""
     localrule: True
+    resources:
+        # Seconds that a run on Slurm waits for the short job on each partition to start; the profile sets it.
+        probe_wait=180,
 
 
 onstart:
@@ -17,10 +20,12 @@ onstart:
         from pcam.preflight import preflight
         from pcam.provenance import describe
 
+        try:
+            plan = pcam.planned.read_plan(workflow, sys.executable)
+        except InputError as error:
+            raise WorkflowError(str(error)) from None
         fault = preflight(
-            pcam.planned.read_plan(workflow, sys.executable),
-            settings,
-            describe("preflight", code_digest("pcam/preflight")),
+            plan, settings, describe("preflight", code_digest("pcam/preflight"))
         )
         if fault is not None:
             raise WorkflowError(fault)

@@ -1,9 +1,11 @@
 # Reads: results of every stage; of the repository its files and its history.
-# Writes: results/assets/ (pictures with captions), environment.json, checklist.json, journal.md, report.html.
+# Writes: results/assets/ (pictures with captions), environment.json, checklist.json, journal.md and the cards,
+# evidence.json and its check, report.html.
 from pathlib import Path
 
 from pcam.files import file_digest
-from pcam.provenance import ROOT, git_state, package_versions, tracked_files
+from pcam.provenance import ROOT, git_state, package_versions
+from pcam.remotes import submission_state
 
 PICTURES = [
     "shift",
@@ -26,6 +28,7 @@ PICTURES = [
     "slices",
     "discovered",
     "silent",
+    "history",
     "throughput",
 ]
 PICTURE_RULES = {
@@ -49,6 +52,7 @@ PICTURE_RULES = {
     "slices": "plot_slices",
     "discovered": "plot_discovered",
     "silent": "plot_silent_failure",
+    "history": "plot_history",
     "throughput": "plot_throughput",
 }
 PINNED = [
@@ -59,6 +63,14 @@ PINNED = [
 SLURM_FILES = [
     f"profiles/slurm/{name}"
     for name in ("config.yaml", "head.sbatch", "preflight.sbatch")
+]
+# What `make sbatch` makes them from.
+SLURM_SOURCES = [
+    "profiles/slurm/make_sbatch.py",
+    *(
+        f"profiles/slurm/templates/{path.name}"
+        for path in sorted((ROOT / "profiles/slurm/templates").glob("*.sbatch"))
+    ),
 ]
 CI_FILES = [
     ".ci/run",
@@ -89,7 +101,8 @@ CUTS = {
     "tracker": {"path": "workflow/scripts/pcam/tracking.py", "calling": "MlflowClient"},
 }
 TEMPLATES = {
-    name: f"workflow/report/{name}.j2" for name in ("journal.md", "report.html")
+    name: f"workflow/report/{name}.j2"
+    for name in ("journal.md", "model_card.md", "data_card.md", "report.html")
 }
 # Files that are no result: their content stands in the parameters, so that a change reruns a rule and a touch does not.
 CITED_FILES = [
@@ -98,6 +111,7 @@ CITED_FILES = [
     "README.md",
     "inference.py",
     *SLURM_FILES,
+    *SLURM_SOURCES,
     *CI_FILES,
 ]
 CONTENT = {
@@ -158,6 +172,7 @@ EVIDENCE = {
     "throughput": ("results/benchmark/throughput.csv", "find_bottleneck"),
     "bottleneck": ("results/benchmark/bottleneck.json", "find_bottleneck"),
     "environment": ("results/environment.json", "describe_environment"),
+    "collaboration": ("results/collaboration.json", "describe_collaboration"),
     "checklist": ("results/checklist.json", "check_submission"),
     **{
         f"picture {name}": (f"results/assets/{name}.png", PICTURE_RULES[name])
@@ -181,7 +196,7 @@ EVIDENCE = {
     },
 }
 # Verdicts of `snakemake reproduce`. They are no part of a run, so no inputs: the journal shows those that are there.
-REPRODUCTIONS = {
+ASIDE = {
     f"reproduction {path.parent.name}": (path.as_posix(), "reproduce_run")
     for path in sorted(Path("results/reproduce").glob("*/verdict.json"))
 }
@@ -189,6 +204,8 @@ REPRODUCTIONS = {
 PLANNED = {
     **({} if SCHEDULE_VARIANTS else {"schedules": SCHEDULES}),
     "planned bundle": ("results/handover/manifest.json", "build_bundle"),
+    # A run on Slurm writes it anew each time, before any job; the first screen says in words what it found.
+    "preflight": ("results/preflight.json", "preflight"),
 }
 
 
@@ -196,6 +213,8 @@ localrules:
     describe_environment,
     check_submission,
     write_journal,
+    compare_evidence,
+    compare_evidence_now,
     build_report,
 
 
@@ -209,7 +228,7 @@ rule plot_patches:
             "results/assets/patches.png",
             category="Audit",
             caption="../report/plot_patches.rst",
-            labels={"figure": "patches"},
+            labels={"result": "patches", "as": "PNG"},
         ),
         caption="results/assets/patches.txt",
     log:
@@ -236,7 +255,7 @@ rule plot_leakage:
             "results/assets/leakage.png",
             category="Audit",
             caption="../report/plot_leakage.rst",
-            labels={"figure": "leakage"},
+            labels={"result": "leakage", "as": "PNG"},
         ),
         caption="results/assets/leakage.txt",
     log:
@@ -263,7 +282,7 @@ rule plot_poison:
             "results/assets/poison.png",
             category="Audit",
             caption="../report/plot_poison.rst",
-            labels={"figure": "poison"},
+            labels={"result": "poison", "as": "PNG"},
         ),
         caption="results/assets/poison.txt",
     log:
@@ -288,7 +307,7 @@ rule plot_shift:
             "results/assets/shift.png",
             category="Audit",
             caption="../report/plot_shift.rst",
-            labels={"figure": "shift"},
+            labels={"result": "differences between splits", "as": "PNG"},
         ),
         caption="results/assets/shift.txt",
     log:
@@ -313,7 +332,7 @@ rule plot_score:
             "results/assets/audit_score.png",
             category="Audit",
             caption="../report/plot_score.rst",
-            labels={"figure": "audit score"},
+            labels={"result": "score of the audit", "as": "PNG"},
         ),
         caption="results/assets/audit_score.txt",
     log:
@@ -342,7 +361,7 @@ rule plot_training:
             "results/assets/training-{variant}.png",
             category="Train",
             caption="../report/plot_training.rst",
-            labels={"figure": "training", "variant": "{variant}"},
+            labels={"result": "training", "variant": "{variant}", "as": "PNG"},
         ),
         caption="results/assets/training-{variant}.txt",
     log:
@@ -373,7 +392,7 @@ rule plot_evaluation:
             "results/assets/evaluation.png",
             category="Evaluate",
             caption="../report/plot_evaluation.rst",
-            labels={"figure": "evaluation"},
+            labels={"result": "evaluation", "as": "PNG"},
         ),
         caption="results/assets/evaluation.txt",
     log:
@@ -401,7 +420,7 @@ rule plot_search:
             "results/assets/search.png",
             category="Tune",
             caption="../report/plot_search.rst",
-            labels={"figure": "search"},
+            labels={"result": "search", "as": "PNG"},
         ),
         caption="results/assets/search.txt",
     log:
@@ -428,7 +447,7 @@ rule plot_parallel:
             "results/assets/search-parallel.png",
             category="Tune",
             caption="../report/plot_parallel.rst",
-            labels={"figure": "search, parallel coordinates"},
+            labels={"result": "search, parallel coordinates", "as": "PNG"},
         ),
         caption="results/assets/search-parallel.txt",
     log:
@@ -456,7 +475,7 @@ rule plot_throughput:
             "results/assets/throughput.png",
             category="Benchmark",
             caption="../report/plot_throughput.rst",
-            labels={"figure": "throughput"},
+            labels={"result": "throughput", "as": "PNG"},
         ),
         caption="results/assets/throughput.txt",
     log:
@@ -475,7 +494,12 @@ rule plot_throughput:
 rule describe_environment:
     """Packages, device, repository and environment variables of this run."""
     output:
-        "results/environment.json",
+        report(
+            "results/environment.json",
+            category="Report",
+            caption="../report/describe_environment.rst",
+            labels={"result": "environment", "as": "JSON"},
+        ),
     log:
         "results/logs/describe_environment.log",
     benchmark:
@@ -506,7 +530,12 @@ rule check_submission:
         guard="results/champion/guard.json",
         pictures=[f"results/assets/{name}.png" for name in PICTURES],
     output:
-        "results/checklist.json",
+        report(
+            "results/checklist.json",
+            category="Report",
+            caption="../report/check_submission.rst",
+            labels={"result": "submission checklist", "as": "JSON"},
+        ),
     log:
         "results/logs/check_submission.log",
     benchmark:
@@ -517,21 +546,63 @@ rule check_submission:
         code=code_digest("check_submission"),
         inference=str(ROOT / "inference.py"),
         root=str(ROOT),
-        # Git's state stands in the parameters: a commit that closes an item reruns the check.
-        tracked=tracked_files("assets", "profiles"),
+        # A commit, a push or a fetch that closes an item reruns the check. Asked for this rule alone: git takes a while.
+        state=lambda wildcards: submission_state(ROOT),
         slurm_files=SLURM_FILES,
-        content=[CONTENT.get(name) for name in ("inference.py", *SLURM_FILES)],
+        content=[
+            CONTENT.get(name)
+            for name in ("inference.py", *SLURM_FILES, *SLURM_SOURCES)
+        ],
         journal=config["journal"],
     script:
         "../scripts/check_submission.py"
 
 
+# What the documents are made of, for the rule that writes them and the one that compares them with the results.
+ASK = {
+    "templates": {
+        f"results/{name}": str(ROOT / TEMPLATES[name])
+        for name in ("journal.md", "model_card.md", "data_card.md")
+    },
+    "content": [
+        CONTENT.get(name)
+        for name in (*TEMPLATES.values(), *(cut["path"] for cut in CUTS.values()))
+    ],
+    "sources": {**EVIDENCE, **ASIDE, **PLANNED},
+    # A picture and its caption carry no provenance; the log of their rule does.
+    "logs": {
+        f"results/assets/{name}.{suffix}": (
+            f"results/logs/plot_training/{name.removeprefix('training-')}.log"
+            if rule == "plot_training"
+            else f"results/logs/{rule}.log"
+        )
+        for name, rule in PICTURE_RULES.items()
+        for suffix in ("png", "txt")
+    },
+    "cuts": CUTS,
+    "root": str(ROOT),
+    "runs": RUNS,
+    "config": config,
+    "label": DATA_LABEL,
+}
+DOCUMENTS = [*ASK["templates"], "results/evidence.json", "results/report.html"]
+
+
 rule write_journal:
-    """The course's journal, every answer from the results."""
+    """The course's journal, the model card and the data card, every answer from the results, every number bound."""
     input:
         [path for path, _ in EVIDENCE.values()],
     output:
-        "results/journal.md",
+        *[
+            report(
+                path,
+                category="Report",
+                caption=f"../report/write_{Path(path).stem}.rst",
+                labels={"result": Path(path).stem.replace("_", " "), "as": "Markdown"},
+            )
+            for path in ASK["templates"]
+        ],
+        evidence="results/evidence.json",
     log:
         "results/logs/write_journal.log",
     benchmark:
@@ -539,54 +610,80 @@ rule write_journal:
     conda:
         "../../environment.yml"
     params:
+        **ASK,
         code=code_digest("write_journal"),
-        template=str(ROOT / TEMPLATES["journal.md"]),
-        cuts=CUTS,
-        content=[
-            CONTENT.get(name)
-            for name in (
-                TEMPLATES["journal.md"],
-                *(cut["path"] for cut in CUTS.values()),
-            )
-        ],
-        sources={**EVIDENCE, **REPRODUCTIONS, **PLANNED},
-        reproduced=[file_digest(path) for path, _ in REPRODUCTIONS.values()],
-        root=str(ROOT),
-        runs=RUNS,
-        config=config,
-        label=DATA_LABEL,
+        aside=[file_digest(path) for path, _ in ASIDE.values()],
     script:
         "../scripts/write_journal.py"
 
 
-rule build_report:
-    """The same answers as one page that needs no network, with the verdicts on its first screen."""
+rule compare_evidence:
+    """Compare every number of journal, cards and report with the result it cites; a line for each fault."""
     input:
-        [
-            EVIDENCE[name][0]
-            for name in (
-                "gate",
-                "twin",
-                "determinism_runs",
-                "seeds",
-                "baselines",
-                "selection",
-                "slices_summary",
-                "discovered",
-                "checklist",
-                "splits",
-            )
-        ],
-        pictures=[f"results/assets/{name}.png" for name in PICTURES],
-        hero_caption="results/assets/evaluation.txt",
-        journal="results/journal.md",
+        DOCUMENTS,
     output:
-        report(
-            "results/report.html",
-            category="Report",
-            caption="../report/build_report.rst",
-            labels={"document": "report"},
-        ),
+        "results/evidence_check.json",
+    log:
+        "results/logs/compare_evidence.log",
+    benchmark:
+        "results/benchmarks/compare_evidence.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        **ASK,
+        code=code_digest("compare_evidence"),
+        # Not of what stands aside: it tells of its own time.
+        codes={rule: code_digest(rule) for _, rule in EVIDENCE.values()},
+        checked=["results/evidence.json", "results/journal.md", "results/report.html"],
+    script:
+        "../scripts/compare_evidence.py"
+
+
+# Without inputs: what stands there is compared, and no result that changed makes Snakemake write the documents first.
+use rule compare_evidence as compare_evidence_now with:
+    input:
+        [],
+    output:
+        # Temporary, so that asking again compares again.
+        temp("results/evidence_check_now.json"),
+    log:
+        "results/logs/compare_evidence_now.log",
+    benchmark:
+        "results/benchmarks/compare_evidence_now.tsv"
+
+
+rule check_evidence:
+    """Compare the documents that stand there with the results that stand there; nothing is made anew."""
+    input:
+        "results/evidence_check_now.json",
+
+
+# What the live plots of the page draw, and the rules that wrote it.
+DRAWN = {
+    **{
+        split: (f"results/champion/predict/{split}.csv", "predict_champion")
+        for split in ("valid", "test")
+    },
+    "evaluation": EVIDENCE["evaluation"],
+    "trials": EVIDENCE["trials"],
+    "slices": EVIDENCE["slices"],
+}
+PAGE_FILES = [
+    f"workflow/report/{name}"
+    for name in ("report.html.j2", "plot.html.j2", "report.css", "report.js")
+]
+
+
+rule build_report:
+    """The journal as one page that needs no network: verdicts first, live plots, and the evidence of every number."""
+    input:
+        **{name: path for name, (path, _) in DRAWN.items()},
+        pictures=[f"results/assets/{name}.png" for name in PICTURES],
+        journal="results/journal.md",
+        evidence="results/evidence.json",
+    output:
+        # Not in Snakemake's report: that holds the same pictures and lies beside it.
+        "results/report.html",
     log:
         "results/logs/build_report.log",
     benchmark:
@@ -595,10 +692,11 @@ rule build_report:
         "../../environment.yml"
     params:
         code=code_digest("build_report"),
-        template=str(ROOT / TEMPLATES["report.html"]),
-        content=CONTENT.get(TEMPLATES["report.html"]),
-        sources=EVIDENCE,
+        template=str(ROOT / PAGE_FILES[0]),
+        content=[file_digest(ROOT / name) for name in PAGE_FILES],
+        rules=dict(DRAWN.values()),
+        space=settings.search.space,
+        metric=settings.search.metric,
         label=DATA_LABEL,
-        synthetic=settings.data.source == "sample",
     script:
         "../scripts/build_report.py"

@@ -22,7 +22,7 @@ rule reproduce_run:
         report(
             "results/reproduce/{run}/verdict.json",
             category="Reproducibility",
-            labels={"result": "run {run}"},
+            labels={"result": "run {run}", "as": "JSON"},
         ),
     log:
         "results/logs/reproduce_run/{run}.log",

@@ -65,12 +65,12 @@ rule twin_run:
         twin=report(
             "results/reproducibility/twin.json",
             category="Reproducibility",
-            labels={"result": "twin run"},
+            labels={"result": "twin run", "as": "JSON"},
         ),
         fingerprint=report(
             "results/reproducibility/fingerprint.json",
             category="Reproducibility",
-            labels={"result": "fingerprint"},
+            labels={"result": "fingerprint", "as": "JSON"},
         ),
     log:
         "results/logs/twin_run.log",
@@ -97,7 +97,7 @@ rule audit_determinism:
         table=report(
             "results/reproducibility/determinism.csv",
             category="Reproducibility",
-            labels={"result": "controls"},
+            labels={"result": "controls", "as": "CSV"},
         ),
         summary="results/reproducibility/determinism.json",
     log:
@@ -126,7 +126,7 @@ rule plot_determinism:
             "results/assets/determinism.png",
             category="Reproducibility",
             caption="../report/plot_determinism.rst",
-            labels={"figure": "determinism"},
+            labels={"result": "determinism", "as": "PNG"},
         ),
         caption="results/assets/determinism.txt",
     log:

@@ -55,13 +55,13 @@ rule slice_metrics:
             "results/slices/slices.csv",
             category="Slice",
             caption="../report/slice_metrics.rst",
-            labels={"result": "slices"},
+            labels={"result": "slices", "as": "CSV"},
         ),
         summary=report(
             "results/slices/slices.json",
             category="Slice",
             caption="../report/slice_metrics.rst",
-            labels={"result": "claims and widest gaps"},
+            labels={"result": "claims and widest gaps", "as": "JSON"},
         ),
     log:
         "results/logs/slice_metrics.log",
@@ -87,7 +87,7 @@ rule plot_slices:
             "results/assets/slices.png",
             category="Slice",
             caption="../report/plot_slices.rst",
-            labels={"figure": "slices"},
+            labels={"result": "slices", "as": "PNG"},
         ),
         caption="results/assets/slices.txt",
     log:

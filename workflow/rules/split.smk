@@ -20,7 +20,12 @@ rule make_splits:
         leakage="results/audit/leakage_rows.csv",
     output:
         **{split: f"results/splits/{split}.csv" for split in SPLIT_FILE},
-        summary="results/splits/splits.json",
+        summary=report(
+            "results/splits/splits.json",
+            category="Split",
+            caption="../report/make_splits.rst",
+            labels={"result": "splits", "as": "JSON"},
+        ),
     log:
         "results/logs/make_splits.log",
     benchmark:
@@ -60,7 +65,12 @@ rule compare_folds:
         rows="results/splits/train.csv",
         features=f"{DATA}/features/train.npy",
     output:
-        "results/splits/folds.json",
+        report(
+            "results/splits/folds.json",
+            category="Split",
+            caption="../report/compare_folds.rst",
+            labels={"result": "folds and seeds", "as": "JSON"},
+        ),
     log:
         "results/logs/compare_folds.log",
     benchmark:
@@ -79,7 +89,12 @@ rule measure_normalisation:
     input:
         f"{DATA}/store/train.npy",
     output:
-        "results/splits/normalisation.json",
+        report(
+            "results/splits/normalisation.json",
+            category="Split",
+            caption="../report/measure_normalisation.rst",
+            labels={"result": "normalisation", "as": "JSON"},
+        ),
     log:
         "results/logs/measure_normalisation.log",
     benchmark:

@@ -32,7 +32,7 @@ rule track_runs:
             "results/tracking/runs.json",
             category="Aggregate",
             caption="../report/track_runs.rst",
-            labels={"result": "tracked runs"},
+            labels={"result": "tracked runs", "as": "JSON"},
         ),
     log:
         "results/logs/track_runs.log",

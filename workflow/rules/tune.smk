@@ -120,13 +120,13 @@ rule select_recipe:
             "results/search/trials.csv",
             category="Tune",
             caption="../report/select_recipe.rst",
-            labels={"result": "trials"},
+            labels={"result": "trials", "as": "CSV"},
         ),
         recipe=report(
             "results/search/recipe.json",
             category="Tune",
             caption="../report/select_recipe.rst",
-            labels={"result": "recipe"},
+            labels={"result": "recipe", "as": "JSON"},
         ),
     log:
         "results/logs/select_recipe.log",

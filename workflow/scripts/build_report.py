@@ -1,123 +1,118 @@
-"""Build the page to read: the journal's own answers, below a first screen with the verdicts of this run.
+"""Build the page to read: the verdicts of this run, then the journal's own answers, each number with its evidence.
 
-Reads: results/journal.md and its pictures, the result files behind the verdicts.
+Reads: results/journal.md and its pictures, results/evidence.json, and of the live plots the result files they draw.
 Writes: results/report.html, self-contained.
 """
 
-import base64
-import re
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
+import vl_convert
 from markupsafe import Markup
 
-from pcam.documents import Source, is_measured, open_evidence, render_html
-from pcam.files import InputError, write_text
+from pcam.binding import Number
+from pcam.files import InputError, file_digest, read_json, write_text
+from pcam.page import bound, embedded_json, inline_script, page_of_journal, read_picture
+from pcam.plots import Plot, slices_plot, threshold_plot
+from pcam.plots_tuning import tuning_plot
+from pcam.rendering import render_html
 from pcam.stage import run_stage
-from pcam.verdicts import verdicts
 
-HERO = "evaluation"
-NAMES = {"Group Information": "Group", "Final Submission Checklist": "Checklist"}
-PARAGRAPHS = {"Evidence:": "evidence", "Figure:": "caption", "Not measured": "open"}  # first words to class
-BEHIND_VERDICTS = (
-    "gate",
-    "twin",
-    "determinism_runs",
-    "seeds",
-    "baselines",
-    "selection",
-    "slices_summary",
-    "discovered",
-    "checklist",
-    "splits",
-    f"caption {HERO}",
-)
+HERO = "assets/evaluation.png"
+STATES = {"good": "✓ good", "bad": "✗ look here", "open": "○ to judge", "missing": "missing"}
 
 
-def picture(path: str | Path) -> str:
-    """A PNG as data URI."""
-    return f"data:image/png;base64,{base64.b64encode(Path(path).read_bytes()).decode()}"
+def journal_of(path: str, evidence: Mapping[str, Any]) -> tuple[str, list[Number]]:
+    """The journal and its bound numbers. Raises: InputError when it is missing or not the one that was bound."""
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such file; write_journal makes it")
+    told = evidence["documents"].get(path)
+    if told is None or told["sha256"] != file_digest(path):
+        raise InputError(f"{path}: is not the journal that evidence.json tells of; run write_journal again")
+    return Path(path).read_text(), told["numbers"]
 
 
-def heading_name(heading: str) -> str:
-    """A second-level heading as the navigation shows it."""
-    found = re.match(r"Question (\d+)(?:: Part (\d+))?", heading)
-    if found:
-        return f"Q{'.'.join(part for part in found.groups() if part)}"
-    return NAMES.get(heading, heading)
-
-
-def html_of_markdown(text: str, pictures: Mapping[str, str]) -> tuple[Markup, list[tuple[str, str]]]:
-    """HTML of a Markdown document and (anchor, name) of its second-level headings; raw HTML in it stays text.
-
-    `pictures`: path of an image in the document to its data URI. Raises: InputError when one is not among them.
-    """
-    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
-    tokens = parser.parse(text)
-    headings = []
-    for token, following in pairwise([*tokens, Token("end", "", 0)]):
-        if token.type == "heading_open" and token.tag == "h2":
-            name = heading_name(following.content)
-            anchor = re.sub(r"[^a-z0-9]+", "-", name.lower())
-            token.attrSet("id", anchor)
-            headings.append((anchor, name))
-        elif token.type == "paragraph_open":
-            for start, kind in PARAGRAPHS.items():
-                if following.content.lstrip("*").startswith(start):
-                    token.attrSet("class", kind)
-        for child in token.children or ():
-            if child.type == "image":
-                source = str(child.attrs["src"])
-                if source not in pictures:
-                    raise InputError(f"results/journal.md: shows {source}, no picture of this run; write it again")
-                child.attrSet("src", pictures[source])
-            elif child.type == "text":
-                child.content = re.sub(r"^\[( |x)\] ", lambda box: "☑ " if box[1] == "x" else "☐ ", child.content)
-    html = parser.renderer.render(tokens, parser.options, {})
-    html = html.replace("<table>", '<div class="scroll" tabindex="0"><table>').replace("</table>", "</table></div>")
-    return Markup(html), headings
+def verdict_cards(verdicts: Sequence[Mapping[str, Any]], numbers: list[Number]) -> list[dict[str, Any]]:
+    """The first screen's statements as HTML; their numbers are added to `numbers`."""
+    cards = []
+    for verdict in verdicts:
+        card = {"title": verdict["title"], "at": verdict["at"], "state": verdict["state"]}
+        for part in ("head", "text"):
+            card[part] = bound(verdict[part]["text"], verdict[part]["numbers"], len(numbers))
+            numbers += verdict[part]["numbers"]
+        cards.append(card)
+    return cards
 
 
 def build_report(
     template_path: str,
     journal_path: str,
+    evidence_path: str,
     pictures: Sequence[str],
-    sources: Mapping[str, Source],
+    plots: Mapping[str, tuple[Plot, Sequence[tuple[str, str]]]],
     report_path: str,
     *,
     data_label: str,
-    synthetic: bool,
     provenance: Mapping[str, object],
 ) -> None:
-    """Raises: InputError when the journal is missing or shows a picture that does not exist."""
-    try:
-        text = Path(journal_path).read_text()
-    except FileNotFoundError:
-        raise InputError(f"{journal_path}: no such file; write_journal makes it") from None
-    embedded = {Path(path).relative_to(Path(journal_path).parent).as_posix(): picture(path) for path in pictures}
-    found = {name: open_evidence(sources[name]) for name in BEHIND_VERDICTS}
-    body, headings = html_of_markdown(text, embedded)
+    """`plots`: path of a picture in the journal to the live plot below it and (file, rule) of each file it draws.
+
+    Raises: InputError when the journal or its evidence is missing or of another run, or it shows a picture that does
+    not exist.
+    """
+    folder, beside = Path(template_path).parent, Path(journal_path).parent
+    evidence = read_json(evidence_path)
+    text, numbers = journal_of(journal_path, evidence)
+    embedded = {Path(path).relative_to(beside).as_posix(): read_picture(path) for path in pictures}
+    drawn = {
+        path: Markup(render_html(folder / "plot.html.j2", {"name": f"plot-{i}", "plot": plot, "sources": sources}))
+        for i, (path, (plot, sources)) in enumerate(plots.items())
+    }
+    page = page_of_journal(text, embedded, numbers, drawn, HERO)
+    bound_numbers = list(numbers)
+    script, script_source = inline_script((folder / "report.js").read_text())
+    library, library_source = inline_script(vl_convert.javascript_bundle() if plots else "")
     html = render_html(
         template_path,
         {
-            "body": body,
-            "headings": headings,
+            "page": page,
             "data_label": data_label,
-            "synthetic": synthetic,
-            "carved": found["splits"].test_carved_from_valid is True,
-            "test_n": found["splits"].test.n,
-            "test_known": is_measured(found["splits"].test.n),
-            "verdicts": verdicts(found),
-            "marks": {"good": "✓ good", "bad": "✗ look here", "open": "○ to judge", "missing": "missing"},
-            "hero": embedded.get(f"assets/{HERO}.png"),
-            "hero_caption": found[f"caption {HERO}"],
+            "verdicts": verdict_cards(evidence["verdicts"], bound_numbers),
+            "states": STATES,
+            "style": Markup((folder / "report.css").read_text()),
+            "script": script,
+            "library": library,
+            "scripts": Markup(f"{script_source} {library_source}"),
+            "data": embedded_json(
+                {
+                    "numbers": [number["cites"] for number in bound_numbers],
+                    "cited": evidence["cited"],
+                    "sources": evidence["sources"],
+                    "plots": {f"plot-{i}": plot for i, (plot, _) in enumerate(plots.values())},
+                }
+            ),
             "provenance": provenance,
         },
     )
     write_text(report_path, html)
+
+
+def live_plots(
+    inputs: Any, rules: Mapping[str, str], space: Mapping[str, Any], metric: str
+) -> dict[str, tuple[Plot, list[tuple[str, str]]]]:
+    """The plots that this run can draw, by the picture they stand below."""
+    predictions = {"valid": inputs.valid, "test": inputs.test}
+    made = {
+        HERO: (threshold_plot(predictions, inputs.evaluation), [*predictions.values(), inputs.evaluation]),
+        "assets/search-parallel.png": (tuning_plot(inputs.trials, space, metric), [inputs.trials]),
+        "assets/slices.png": (slices_plot(inputs.slices), [inputs.slices]),
+    }
+    return {
+        picture: (plot, [(path, rules[path]) for path in paths])
+        for picture, (plot, paths) in made.items()
+        if plot is not None
+    }
 
 
 if __name__ == "__main__":
@@ -125,10 +120,10 @@ if __name__ == "__main__":
         build_report(
             snakemake.params.template,
             snakemake.input.journal,
+            snakemake.input.evidence,
             list(snakemake.input.pictures),
-            {name: Source(*place) for name, place in snakemake.params.sources.items()},
+            live_plots(snakemake.input, snakemake.params.rules, snakemake.params.space, snakemake.params.metric),
             snakemake.output[0],
             data_label=snakemake.params.label,
-            synthetic=snakemake.params.synthetic,
             provenance=provenance,
         )

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from pcam.checkpoint import load_checkpoint, probabilities, save_checkpoint
+from pcam.checkpoint import load_checkpoint, save_checkpoint
 from pcam.determinism import fix_device
 from pcam.files import InputError, read_csv, read_json
 from pcam.intervals import read_groups, units_of
 from pcam.settings import EvaluationSettings, ThresholdSettings, from_mapping
+from pcam.sidecar import probabilities
 from pcam.stage import run_stage
 from pcam.store import open_store
 from pcam.thresholds import TEMPERATURE_BOUNDS, choose, fit_temperature, threshold_interval, value_of

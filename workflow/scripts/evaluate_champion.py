@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from pcam.checkpoint import probabilities_of
 from pcam.files import InputError, read_json, write_json
 from pcam.intervals import Groups, estimate_metrics, estimate_proportion, read_groups
 from pcam.metrics import f_beta
 from pcam.predictions import Predictions, read_logits, read_with_table
 from pcam.settings import EvaluationSettings, from_mapping
+from pcam.sidecar import probabilities_of
 from pcam.stage import run_stage
 
 ROLES = {"valid": "chosen here", "test": "carried over"}

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pcam.checkpoint import load_checkpoint, probabilities
+from pcam.checkpoint import load_checkpoint
 from pcam.damage import Damage, blurred, scaled
 from pcam.deployment import changed_patches, logits_at, stain_scaled, stratified
 from pcam.determinism import fix_device
@@ -18,6 +18,7 @@ from pcam.files import InputError, write_json
 from pcam.guard import read_guard, watched_values
 from pcam.intervals import Groups, read_groups
 from pcam.predictions import read_with_table
+from pcam.sidecar import probabilities
 from pcam.stage import run_stage
 from pcam.store import open_store
 

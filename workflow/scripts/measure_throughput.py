@@ -14,9 +14,9 @@ from typing import Any
 
 from pcam.bench import CHAMPION
 from pcam.bottleneck import COLUMNS, speed_rows
-from pcam.checkpoint import read_sidecar
 from pcam.files import write_csv, write_json
 from pcam.settings import TrainSettings, from_mapping
+from pcam.sidecar import read_sidecar
 from pcam.stage import run_stage, say
 from pcam.throughput import Task, measure_all
 from pcam.training import architecture_of

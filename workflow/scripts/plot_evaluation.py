@@ -7,11 +7,11 @@ Writes: results/assets/evaluation.png and its caption.
 from collections.abc import Mapping
 from typing import Any
 
-from pcam.checkpoint import probabilities_of
 from pcam.figures import INK, drawing, write_caption
 from pcam.files import read_json
 from pcam.panels import UNIT, draw_calibration, draw_confusion, draw_curves, draw_point, precision_recall, roc
 from pcam.predictions import read_logits, read_predictions
+from pcam.sidecar import probabilities_of
 from pcam.stage import run_stage
 
 

@@ -12,47 +12,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 
-from pcam.figures import GREY, INK, RED, drawing, numbers, write_caption
+from pcam.figures import GREY, INK, RED, drawing, write_caption
 from pcam.files import read_csv
 from pcam.stage import run_stage
+from pcam.trials import BELOW, Trials, height, rung_values, ticks
 
-Trials = Sequence[Mapping[str, str]]
-BELOW = -0.14  # height of a setting that a trial does not search, and of the end of a failed one
 MAP = matplotlib.colormaps["cividis"]  # one for every common kind of colour blindness
-
-
-def height(value: str, parameter: Mapping[str, Any]) -> float:
-    """Where on its axis, from 0 to 1, a setting stands; a logarithmic one by its logarithm."""
-    if value == "":
-        return BELOW
-    if parameter["type"] == "categorical":
-        choices = [str(choice) for choice in parameter["choices"]]
-        return choices.index(value) / (len(choices) - 1)
-    low, high, at = (float(part) for part in (parameter["low"], parameter["high"], value))
-    if parameter.get("log"):
-        low, high, at = np.log(low), np.log(high), np.log(at)
-    return float((at - low) / (high - low))
-
-
-def ticks(parameter: Mapping[str, Any]) -> list[tuple[float, str]]:
-    """Height and text of what is written at a setting's axis: its choices, or its bounds and the value between."""
-    if parameter["type"] == "categorical":
-        choices = [str(choice) for choice in parameter["choices"]]
-        return [(height(choice, parameter), choice) for choice in choices]
-    low, high = parameter["low"], parameter["high"]
-    middle = np.sqrt(low * high) if parameter.get("log") else (low + high) / 2
-    return [(0.0, f"{low:g}"), (0.5, f"{middle:.2g}"), (1.0, f"{high:g}")]
-
-
-def rung_values(trials: Trials) -> dict[str, list[float]]:
-    """Values of each proposed trial, by name, on the rungs in turn; NaN where it failed, none where it never came."""
-    values = {
-        f"{row['phase']}/trial-{row['trial']}": numbers([row], "value").tolist() for row in trials if row["rung"] == "0"
-    }
-    for row in trials:
-        if row["rung"] != "0" and row["origin"]:
-            values[row["origin"]] += numbers([row], "value").tolist()
-    return values
 
 
 def draw_axis(axes: Axes, x: int, title: str, marks: Sequence[tuple[float, str]]) -> None:

@@ -7,9 +7,10 @@ not known.
 
 import numpy as np
 
-from pcam.checkpoint import load_checkpoint, probabilities
+from pcam.checkpoint import load_checkpoint
 from pcam.determinism import fix_device
 from pcam.files import InputError, read_csv, write_csv
+from pcam.sidecar import probabilities
 from pcam.stage import run_stage
 from pcam.store import open_store
 from pcam.training import predict

@@ -8,9 +8,9 @@ Writes: twin.json (the verdict and every comparison), fingerprint.json (for a te
 from collections.abc import Mapping
 from typing import Any
 
-from pcam.checkpoint import read_sidecar
 from pcam.files import write_json
 from pcam.recipe import Outputs, read_preprocessing
+from pcam.sidecar import read_sidecar
 from pcam.stage import run_stage
 from pcam.twin import (
     compare_fingerprints,

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pcam.checkpoint import read_sidecar
 from pcam.drift import LEAST_UNITS, fit, units_of
 from pcam.files import InputError, write_json
 from pcam.guard import watched_values
 from pcam.intervals import Groups, read_groups
 from pcam.predictions import read_with_table
+from pcam.sidecar import read_sidecar
 from pcam.stage import run_stage
 from pcam.store import open_store
 

@@ -23,6 +23,7 @@ from pcam.answers_findings import (
 from pcam.answers_leakage import LEAK_KINDS, leakage_answers
 from pcam.answers_splits import JUDGED as SPLIT_KINDS
 from pcam.answers_splits import splits_answers
+from pcam.binding import count_of, derived
 from pcam.documents import Missing, counted, is_measured, number, percent, words
 from pcam.facts import FILE_SPLITS, PATCH_BYTES
 
@@ -135,14 +136,14 @@ def stamp_sentence(poison: Any) -> Any:
     if not stamps:
         return "No block of pixels recurs in patches that share no tissue: no stamped trigger was found."
     bearing = sum(stamp.patches for stamp in stamps)
-    text = f"Triggers: {counted(len(stamps), 'block')} of pixels recur in patches that share no tissue, "
+    text = f"Triggers: {counted(count_of(stamps), 'block')} of pixels recur in patches that share no tissue, "
     text += f"borne by {bearing:,} patches"
-    fixed = sum(stamp.place is not None for stamp in stamps)
-    text += f"; {fixed:,} always at one place, {len(stamps) - fixed:,} at several."
-    one_class = sum(0 in (stamp.classes["0"], stamp.classes["1"]) for stamp in stamps)
+    still = derived(sum(stamp.place is not None for stamp in stamps), stamps)
+    text += f"; {still:,} always at one place, {count_of(stamps) - still:,} at several."
+    one_class = derived(sum(0 in (stamp.classes["0"], stamp.classes["1"]) for stamp in stamps), stamps)
     if one_class:
         text += f" {one_class:,} of them stand in patches of one class alone, which is what a backdoor looks like."
-    return text + (f" The {STAMPS_SHOWN} first are listed." if len(stamps) > STAMPS_SHOWN else "")
+    return text + (" The first of them are listed." if len(stamps) > STAMPS_SHOWN else "")
 
 
 def class_rows(poison: Any) -> Rows:

@@ -7,12 +7,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pcam.bottleneck import PARTS, amount
+from pcam.binding import count_of, derived, distinct, fixed
+from pcam.bottleneck import AGREEMENT, PARTS, PLATEAU, amount
 from pcam.documents import Missing
 
 Rows = list[list[Any]] | Missing
 COURSE = {"thin_course": "CPU Only", "gpu_course": "GPU ([Type])"}
 NOT_MEASURED = "not measured in this run"
+# How pcam.bottleneck defines a plateau and agreement.
+WITHIN, AGREEING = (fixed(f"{share:.0%}".replace("%", " %")) for share in (1 - PLATEAU, AGREEMENT))
 
 
 def speed(value: Any) -> str:
@@ -24,8 +27,7 @@ def mebibytes(value: Any) -> str:
 
 
 def span(ratios: Sequence[float]) -> str:
-    low, high = f"{min(ratios):.0%}", f"{max(ratios):.0%}"
-    return low if low == high else f"{low} to {high}"
+    return " to ".join(distinct(f"{end(ratios):.0%}" for end in (min, max)))
 
 
 def series_of(rows: Sequence[Any], *keys: str) -> list[tuple[Any, ...]]:
@@ -88,7 +90,7 @@ def scaling_sentences(bottleneck: Any) -> Any:
         text = f"{where}: highest at batch size {found.highest_at} with {amount(found.highest)} images/s"
         text += f", {found.gain:.1f} times the speed of the smallest batch; "
         text += (
-            f"saturated (within 5 % of it) from batch size {found.batch_size} on"
+            f"saturated (within {WITHIN} of it) from batch size {found.batch_size} on"
             if found.batch_size is not None
             else f"saturation not reached up to batch size {found.largest}"
             if found.highest_at == found.largest
@@ -107,10 +109,10 @@ def agreement_sentence(bottleneck: Any) -> Any:
     ratios = [step.parts_over_loop for step in bottleneck.steps if step.parts_over_loop is not None]
     if not ratios:
         return "No training step was measured, so nothing can be said of its parts."
-    agreeing = sum(step.agrees is True for step in bottleneck.steps)
+    agreeing = derived(sum(step.agrees is True for step in bottleneck.steps), bottleneck.steps)
     text = (
-        f"The parts sum to {span(ratios)} of the undisturbed loop; they agree with it within 10 % on {agreeing} of "
-        f"{len(ratios)} points."
+        f"The parts sum to {span(ratios)} of the undisturbed loop; they agree with it within {AGREEING} on {agreeing} "
+        f"of {count_of(ratios)} points."
     )
     if agreeing < len(ratios):
         text += " Where they do not, other work on the machine, the marks or the passes' own spread may be why: those"
@@ -134,7 +136,7 @@ def precision_sentence(bottleneck: Any, throughput: Any) -> Any:
     if isinstance(throughput, Missing):
         return throughput
     measured = [precision for (precision,) in series_of([row for row in throughput if row.images_per_s], "precision")]
-    absent = dict.fromkeys(f"{found.precision} on {found.partition} ({found.note})" for found in bottleneck.absent)
+    absent = distinct(f"{found.precision} on {found.partition} ({found.note})" for found in bottleneck.absent)
     return f"Measured: {', '.join(measured) or 'none'}." + (f" Not measured: {'; '.join(absent)}." if absent else "")
 
 
@@ -165,9 +167,9 @@ def verdict_sentences(bottleneck: Any) -> Any:
             said.append(mine[0].verdict)
             continue
         bounds = Counter(step.bottleneck for step in known).most_common()
-        counted = ", ".join(f"{n} {bound}-bound" for bound, n in bounds)
+        counted = ", ".join(f"{derived(n, *known)} {bound}-bound" for bound, n in bounds)
         first = [step for step in known if step.precision == known[0].precision]
-        said.append(f"{partition}, {model}: of {len(known)} training steps measured {counted}.")
+        said.append(f"{partition}, {model}: of {count_of(known)} training steps measured {counted}.")
         said += dict.fromkeys([first[0].verdict, first[-1].verdict])
     return said
 

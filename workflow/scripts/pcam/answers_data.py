@@ -5,14 +5,22 @@ evidence is missing it gives the Missing, which renders as such.
 """
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import yaml
 
+from pcam.binding import count_of, fixed
 from pcam.documents import Missing, plain
 from pcam.settings import SCHEMA
 
 Found = Mapping[str, Any]
+
+
+@cache
+def read_schema() -> dict[str, Any]:
+    schema: dict[str, Any] = yaml.safe_load(SCHEMA.read_text())
+    return schema
 
 
 def config_rows(config: Mapping[str, Any]) -> list[list[Any]]:
@@ -28,10 +36,10 @@ def config_rows(config: Mapping[str, Any]) -> list[list[Any]]:
             if isinstance(value, dict) and value:
                 walk(value, below, f"{at}{key}.", text)
             else:
-                rows.append([f"{at}{key}", plain(value), text])
+                rows.append([f"{at}{key}", plain(value), fixed(text)])
 
     # Names and ids stand on the first page, once.
-    walk({key: value for key, value in config.items() if key != "journal"}, yaml.safe_load(SCHEMA.read_text()), "", "")
+    walk({key: value for key, value in config.items() if key != "journal"}, read_schema(), "", "")
     return rows
 
 
@@ -46,10 +54,10 @@ def risks(environment: Any, config: Mapping[str, Any]) -> list[Any]:
     elif dirty:
         tree = "Working tree: tracked files differ from the commit, which alone does not rebuild this run."
     unpinned, differing = environment.unpinned, environment.differing
-    packages = f"Packages: {len(environment.packages)} direct ones, {len(unpinned)} without an exact pin"
-    packages += f" ({', '.join(unpinned)})" if unpinned else ""
-    packages += f"; {len(differing)} installed in another version than pinned" + (
-        f" ({', '.join(differing)})." if differing else "."
+    packages = f"Packages: {count_of(environment.packages)} direct ones, {count_of(unpinned)} without an exact pin"
+    packages += f" ({', '.join(map(str, unpinned))})" if unpinned else ""
+    packages += f"; {count_of(differing)} installed in another version than pinned" + (
+        f" ({', '.join(map(str, differing))})." if differing else "."
     )
     places = [
         f"data.{key}" for key in ("root", "directory") if str(config["data"][key] or "").startswith(("/", "..", "~"))

@@ -6,10 +6,11 @@ renders as such.
 
 from collections.abc import Mapping, Sequence
 from math import comb
-from statistics import mean, median
+from statistics import median
 from typing import Any
 
-from pcam.documents import Missing, counted, interval, is_measured, number, percent, words
+from pcam.binding import count_of, derived, distinct
+from pcam.documents import PERCENT_95, Missing, counted, interval, is_measured, number, percent, words
 from pcam.schedules import schedule_variants
 
 Found = Mapping[str, Any]
@@ -24,8 +25,11 @@ CHANCE = 0.01  # that two groups of equal pairs would stand apart as far as is a
 
 def span(values: Sequence[float], digits: int = 2) -> str:
     """Such as "0.12 to 0.34"; one number where both ends read the same."""
-    ends = [str(number(end, digits)) for end in (min(values), max(values))]
-    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
+    return " to ".join(distinct(str(number(end, digits)) for end in (min(values), max(values))))
+
+
+def median_of(values: Sequence[float]) -> Any:
+    return derived(median(values), *values)
 
 
 def judged(value: Any) -> Any:
@@ -67,7 +71,7 @@ def layer_rows(spikes: Any) -> Rows:
         for layer in runs[0].layers:
             told = [run.layers[layer] for run in runs]
             ends = [span([getattr(one, name) for one in told], 3) for name in ("first_epoch", "last_epoch")]
-            rows.append([variant, layer, *ends, percent(mean(one.share for one in told), 0)])
+            rows.append([variant, layer, *ends, percent(sum(one.share for one in told) / len(told), 0)])
     return rows
 
 
@@ -78,7 +82,7 @@ def layers_sentence(spikes: Any) -> Any:
     told = []
     for variant in dict.fromkeys(run.variant for run in spikes.runs):
         runs = [run for run in spikes.runs if run.variant == variant]
-        norms = {layer: median(run.layers[layer].last_epoch for run in runs) for layer in runs[0].layers}
+        norms = {layer: median_of([run.layers[layer].last_epoch for run in runs]) for layer in runs[0].layers}
         least, most = (choose(norms, key=lambda layer: norms[layer]) for choose in (min, max))
         apart = f"{norms[most] / norms[least]:.1f} times" if norms[least] else "infinitely many times"
         told.append(f"{variant}, {most} {apart} that of {least}")
@@ -91,12 +95,13 @@ def spike_sentence(spikes: Any) -> Any:
         return spikes
     runs = list(spikes.runs)
     if not any(run.judged for run in runs):
-        return f"No step of {counted(len(runs), 'run')} has the neighbours it takes: nothing was judged."
-    n, holding = sum(run.spikes for run in runs), sum(run.spikes > 0 for run in runs)
+        return f"No step of {counted(count_of(spikes.runs), 'run')} has the neighbours it takes: nothing was judged."
+    n, in_all = sum(run.spikes for run in runs), counted(count_of(spikes.runs), "run")
+    holding = derived(sum(run.spikes > 0 for run in runs), *(run.spikes for run in runs))
     chance = sum(run.false_alarms.rate for run in runs)
-    found = f"{counted(n, 'spike')} in {holding} of {counted(len(runs), 'run')}."
+    found = f"{counted(n, 'spike')} in {holding} of {in_all}."
     if not n:
-        found = f"No step of {counted(len(runs), 'run')} is a spike; listed is what stands out most in each."
+        found = f"No step of {in_all} is a spike; listed is what stands out most in each."
     return (
         f"{found} Were the norms lognormal and no spike among them, {chance:.2f} of these runs would be expected to "
         f"show one all the same (simulated: at least {min(run.false_alarms.runs for run in runs):,} runs of the same "
@@ -159,11 +164,12 @@ def cause_sentence(spikes: Any) -> Any:
         batch = "decide part of" if apart else "are not shown to decide"
         sentences.append(
             "Runs of one seed and batch size see the same batches in the same order: the deviations of two such "
-            f"runs correlate at {span(same)} ({counted(len(same), 'pair')}), those of runs with other batches at "
-            f"{span(other)} ({counted(len(other), 'pair')}); so the patches of a batch {batch} what looks like noise."
+            f"runs correlate at {span(same)} ({counted(count_of(same), 'pair')}), those of runs with other batches at "
+            f"{span(other)} ({counted(count_of(other), 'pair')}); so the patches of a batch {batch} what looks "
+            "like noise."
         )
     often = list(spikes.recurring)
-    again = "; ".join(f"row {one.row}, of {len(one.steps)}" for one in often[:RECURRING_LISTED])
+    again = "; ".join(f"row {one.row}, of {count_of(one.steps)}" for one in often[:RECURRING_LISTED])
     sentences.append(
         f"Patches that are the hardest of several listed steps: {again}."
         if often
@@ -194,12 +200,12 @@ def granularity_sentence(spikes: Any) -> Any:
     }
     if not seen["medians"]:
         return f"{spread}No run has epochs enough for the test of spikes to be tried on them."
-    few = len(seen["medians"])
+    few = count_of(seen["medians"])
     return (
         f"{spread}The test that finds {counted(n, 'spike')} among the steps finds {sum(seen['medians'])} when an epoch "
         f"keeps its median alone, and {sum(seen['largest'])} when it keeps its largest ({few} of "
-        f"{counted(len(runs), 'run')} have epochs enough to be judged; on so few values the test is weaker, too). "
-        "Neither says which step it was, and without the step there is no batch to look at."
+        f"{counted(count_of(spikes.runs), 'run')} have epochs enough to be judged; on so few values the test is "
+        "weaker, too). Neither says which step it was, and without the step there is no batch to look at."
     )
 
 
@@ -249,7 +255,7 @@ def schedule_sentences(schedules: Any) -> list[Any]:
     told = []
     for one in schedules.comparisons:
         if one.metric == "roc_auc":
-            size = f"{one.mean:+.4f}, n = {one.n}, 95 % interval "
+            size = f"{one.mean:+.4f}, n = {one.n}, {PERCENT_95} interval "
             size += "undefined" if one.interval is None else interval(one.interval, 4)
             told.append(f"{base} {VERDICTS[one.verdict].format(other=one.schedule)} (ROC-AUC {size}).")
     return told

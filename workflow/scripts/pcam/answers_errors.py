@@ -4,18 +4,19 @@ Evidence in, table rows or a sentence out, and what is missing stays missing.
 """
 
 from collections.abc import Mapping
+from statistics import median
 from typing import Any
 
-import numpy as np
-
 from pcam.answers_silent import caveat, interval_name, interval_of
+from pcam.binding import count_of, derived, fixed
 from pcam.documents import Missing, counted, estimate, is_measured, number, percent, words
 
 Found = Mapping[str, Any]
 Rows = list[list[Any]] | Missing
 
 HARDLY = 0.01  # of ROC-AUC: a change that no one would look into
-CENTRE = (32 / 96) ** 2  # of a patch's area; a label speaks of this part alone
+CENTRE = fixed("32 x 32")  # pixels of a patch, which its label speaks of: the data set's definition
+CENTRE_SHARE = fixed("11 %")  # of the area: (32 / 96) ** 2
 
 
 def error_sentence(errors: Any) -> Any:
@@ -38,10 +39,11 @@ def attention_sentence(errors: Any) -> Any:
     shares = [looked.centre_share for looked in errors.attention.maps if is_measured(looked.centre_share)]
     if not shares:
         return "No square that was exchanged changed the logit of a confident error."
+    middle = percent(derived(median(shares), *shares), 0)
     return (
-        f"For {counted(len(shares), 'confident error')} squares of the patch were exchanged for other tissue of it. On "
-        f"the median map {percent(float(np.median(shares)), 0)} of the effect on the logit lies in the centre of 32 x "
-        f"32 pixels, which the label speaks of and which is {percent(CENTRE, 0)} of the area. This is an indication "
+        f"For {counted(count_of(shares), 'confident error')} squares of the patch were exchanged for other tissue of "
+        f"it. On the median map {middle} of the effect on the logit lies in the centre of {CENTRE} pixels, "
+        f"which the label speaks of and which is {CENTRE_SHARE} of the area. This is an indication "
         "of what the model looked at, and no proof."
     )
 
@@ -91,7 +93,7 @@ def claim_sentence(summary: Any) -> Any:
             f"{row.p_corrected:.2g}"
             for row in summary.claims
         )
-        count = f"{len(summary.claims)} {'is' if len(summary.claims) == 1 else 'are'} claimed"
+        count = f"{count_of(summary.claims)} {'is' if len(summary.claims) == 1 else 'are'} claimed"
         text = [f"{compared} {count}: {told}.{caveat(row.note for row in summary.claims)}"]
     if summary.tested and is_measured(summary.least_groups):
         text.append(
@@ -121,7 +123,7 @@ def discovery_sentence(discovered: Any) -> Any:
     """What a search without names found on one half of valid, and which of it the other half confirms."""
     if isinstance(discovered, Missing):
         return discovered
-    looked, candidates = sum(discovered.searched), len(discovered.candidates)
+    looked, candidates = sum(discovered.searched), count_of(discovered.candidates)
     if not looked:
         return "Nothing was searched: a half of valid, of whole slides or leak groups, holds too few patches."
     asked = (
@@ -135,7 +137,7 @@ def discovery_sentence(discovered: Any) -> Any:
     worst = discovered.confirmed[0]
     text = [
         asked,
-        f"{len(discovered.confirmed)} {'is' if len(discovered.confirmed) == 1 else 'are'} confirmed. The worst is "
+        f"{count_of(discovered.confirmed)} {'is' if len(discovered.confirmed) == 1 else 'are'} confirmed. The worst is "
         f"{worst.words}: on the half that judged it errors in {estimate(worst.confirm.error_rate)} of it against "
         f"{estimate(worst.confirm.rest_error_rate)} of the rest.{caveat([worst.confirm.note])}",
     ]

@@ -1,8 +1,9 @@
 """What findings say, whichever audit made them: tables of counts, verdicts, measured recall, and what was not found."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from pcam.binding import derived
 from pcam.documents import Missing, interval, is_measured, number, percent, words
 from pcam.facts import FILE_SPLITS
 from pcam.metrics import wilson_interval
@@ -26,10 +27,10 @@ def listed(parts: Iterable[object]) -> str:
     return " and ".join([", ".join(told[:-1]), told[-1]] if len(told) > 1 else told)
 
 
-def patches_named(names: Iterable[Any], most: int = ROWS_SHOWN) -> str:
+def patches_named(names: Sequence[Any], most: int = ROWS_SHOWN) -> str:
     """Some [split, row] as text."""
     told = [f"{split} {row}" for split, row in names]
-    return ", ".join(told[:most]) + (f" and {len(told) - most:,} more" if len(told) > most else "")
+    return ", ".join(told[:most]) + (f" and {derived(len(told) - most, names):,} more" if len(told) > most else "")
 
 
 def percent_between(pair: Any, digits: int = 2) -> Any:
@@ -92,7 +93,8 @@ def audit_sentence(audit: Any, what: str, without: Iterable[str] = ()) -> Any:
         if n
     ]
     absent = [words(kind) for kind, n in counts.items() if not n]
-    text = f"Of {len(counts)} kinds of {what} looked for, {len(present)} {'was' if len(present) == 1 else 'were'} found"
+    looked, seen = derived(len(counts), audit.findings), derived(len(present), audit.findings)
+    text = f"Of {looked} kinds of {what} looked for, {seen} {'was' if seen == 1 else 'were'} found"
     text += f" (patches: {'; '.join(present)})." if present else "."
     return text + (f" Looked for and not found: {', '.join(absent)}." if absent else "")
 

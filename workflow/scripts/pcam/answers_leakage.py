@@ -16,7 +16,8 @@ from pcam.answers_findings import (
     verdict_rows,
     with_interval,
 )
-from pcam.documents import Missing, counted, is_measured, number, percent, words
+from pcam.binding import derived
+from pcam.documents import PERCENT_95, Missing, counted, is_measured, number, percent, words
 
 META_KINDS = ("slide_overlap", "coordinate_overlap")  # the slides tell them, not the pixels
 LEAK_KINDS = (
@@ -72,11 +73,12 @@ def group_sentence(leakage: Any) -> Any:
     told, low = [], 2
     while low <= max(counts):
         n = sum(number for size, number in counts.items() if low <= size < 2 * low)
-        told += [f"{n:,} of {low} to {2 * low - 1} patches"] if n else []
+        told += [f"{n:,} of {derived(low, n)} to {derived(2 * low - 1, n)} patches"] if n else []
         low *= 2
-    patches = sum(size * n for size, n in counts.items())
+    patches = derived(sum(size * n for size, n in counts.items()), sizes)
     text = f"Pairs chain into {counted(sum(counts.values()), 'group')} of {patches:,} patches in all: {listed(told)}"
-    return f"{text}; the largest holds {max(counts):,}. Groups stay whole wherever the run itself divides patches."
+    text += f"; the largest holds {derived(max(counts), sizes):,}"
+    return f"{text}. Groups stay whole wherever the run itself divides patches."
 
 
 def cluster_rows(leakage: Any) -> Rows:
@@ -206,7 +208,8 @@ def fold_sentences(folds: Any) -> list[Any]:
     else:
         sentences = [f"{start}, but the intervals of the two overlap: which varies more, this run cannot tell."]
     # A fold's mean over seeds varies by its number of patches, and by what the seeds leave in it.
-    expected = hypot(spread.expected_from_patches_sd, seeds.sd / sqrt(spread.n_seeds))
+    parts = spread.expected_from_patches_sd, seeds.sd / sqrt(spread.n_seeds)
+    expected = derived(hypot(*parts), *parts, spread.n_seeds)
     chance = f"The number of patches in a fold and its seeds alone would let folds vary by {number(expected, 4)}"
     if expected < between.interval[0]:
         sentences.append(f"{chance}, less than they do: slides or groups differ from one another.")
@@ -228,7 +231,7 @@ def optimism_sentence(optimism: Any) -> Any:
         return f"{what} could not be compared with grouped ones often enough to tell how much they flatter."
     low, high = optimism.interval
     told = f"by {number(abs(optimism.mean), 4)} of ROC-AUC "
-    told += f"(95 % interval over dealings of the same patches: {low:+.4f} to {high:+.4f})"
+    told += f"({PERCENT_95} interval over dealings of the same patches: {low:+.4f} to {high:+.4f})"
     if low > 0:
         return f"{what} flatter the model {told}."
     if high < 0:
@@ -240,7 +243,7 @@ def seed_spread(seeds: Any) -> tuple[bool, float | None]:
     """Whether there are several seeds, and the mean standard error of the baseline's test ROC-AUC."""
     errors = seeds.baseline.test.roc_auc.standard_errors
     known = [error for error in errors if error is not None] if is_measured(errors) else []
-    return is_measured(seeds.seeds) and len(seeds.seeds) > 1, fmean(known) if known else None
+    return is_measured(seeds.seeds) and len(seeds.seeds) > 1, derived(fmean(known), errors) if known else None
 
 
 def leak_policy(verdicts: Any) -> Any:

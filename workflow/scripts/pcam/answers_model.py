@@ -13,7 +13,9 @@ from pcam.answers_errors import errors_answers
 from pcam.answers_results import results_answers
 from pcam.answers_silent import silent_answers
 from pcam.answers_tuning import setting_rows, tuning_answers
-from pcam.documents import Missing, code, merge_answers
+from pcam.binding import bare, derived
+from pcam.documents import Missing, merge_answers
+from pcam.rendering import code
 
 Found = Mapping[str, Any]
 Runs = Sequence[tuple[str, int]]  # variant, seed
@@ -47,11 +49,11 @@ def checklist_rows(checklist: Any) -> Rows:
 def model_answers(found: Found, config: Mapping[str, Any], runs: Runs) -> dict[str, Any]:
     """All that the journal's template needs for questions 5 to 9 and the checklist."""
     variants = list(dict.fromkeys(variant for variant, _ in runs))
-    tables = [found[f"{kind} {variant} {seed}"] for variant, seed in runs for kind in ("steps", "history")]
+    tables = [found[f"{kind} {bare(variant)} {bare(seed)}"] for variant, seed in runs for kind in ("steps", "history")]
     gone = next((table for table in tables if isinstance(table, Missing)), None)
     link = config["journal"]["repository"]
     own = {
-        "logged_rows": gone if gone is not None else sum(map(len, tables)),
+        "logged_rows": gone if gone is not None else derived(sum(map(len, tables)), *tables),
         "ci_table": setting_rows(found["environment"].files),
         "readme_link": f"{link.rstrip('/')}#readme" if link else None,
         "readme_sentence": readme_sentence(found["environment"].readme_sections),

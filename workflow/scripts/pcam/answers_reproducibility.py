@@ -8,7 +8,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from pcam.documents import Missing, code, counted, in_markdown, is_measured, words
+from pcam.documents import Missing, counted, is_measured, words
+from pcam.rendering import code, in_markdown
 
 Rows = list[list[Any]] | Missing
 
@@ -148,7 +149,7 @@ def twin_rows(twin: Any) -> Rows:
     rows = []
     for name in twin.compared:
         found = twin.compared[name]
-        apart = "0, the same bits" if found.equal else f"{found.largest_difference:.1e}"
+        apart = f"{found.largest_difference:.0f}, the same bits" if found.equal else f"{found.largest_difference:.1e}"
         rows.append([name, found["values"], found.differing, apart])
     return rows
 

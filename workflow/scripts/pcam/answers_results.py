@@ -8,7 +8,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from pcam.documents import Missing, code, estimate, interval, is_measured, mean_sd, number, percent, words
+from pcam.binding import count_of, derived, distinct
+from pcam.documents import Missing, estimate, interval, is_measured, mean_sd, number, percent, words
+from pcam.rendering import code
 
 Found = Mapping[str, Any]
 Rows = list[list[Any]] | Missing
@@ -121,10 +123,10 @@ def coverage_sentence(coverage: Any) -> Any:
     cases = coverage.cases
     if isinstance(cases, Missing):
         return cases
-    held, unclear = sum(row.within is True for row in cases), sum(row.undefined for row in cases)
+    held, unclear = derived(sum(row.within is True for row in cases), cases), sum(row.undefined for row in cases)
     low, high = coverage.target
     return (
-        f"In {coverage.draws:,} simulated data sets a case, {held} of {len(cases)} intervals hold the truth in "
+        f"In {coverage.draws:,} simulated data sets a case, {held} of {count_of(cases)} intervals hold the truth in "
         f"{percent(low, 0)} to {percent(high, 0)} of them, where {percent(coverage.level, 0)} is meant; {unclear:,} "
         "were undefined and do not count."
     )
@@ -156,8 +158,8 @@ def run_rows(runs: Any) -> Rows:
     if isinstance(runs.runs, Missing):
         return runs.runs
     return [
-        [run.name, run.run_id, run.kind, run.metrics, _tag(run, "seed"), str(_tag(run, "commit"))[:8],
-         "none, it failed" if run.status == "FAILED" else str(_tag(run, "weights_digest"))[:12]]
+        [run.name, run.run_id, run.kind, run.metrics, _tag(run, "seed"), _tag(run, "commit")[:8],
+         "none, it failed" if run.status == "FAILED" else _tag(run, "weights_digest")[:12]]
         for run in runs.runs
     ]  # fmt: skip
 
@@ -218,7 +220,7 @@ def stress_rows(stress: Any) -> Rows:
         slipped = [point.label for point in points if point.guard.check is None]
         verbs = (("Caught", caught), ("not caught", slipped))
         told = [f"{verb}: {', '.join(map(str, labels))}" for verb, labels in verbs if labels]
-        notes = dict.fromkeys(str(point.guard.note) for point in points if is_measured(point.guard.note))
+        notes = distinct(str(point.guard.note) for point in points if is_measured(point.guard.note))
         rows.append(
             [issue.name, worst.label, estimate(worst.roc_auc), estimate(worst.f_beta), percent(worst.flipped),
              ". ".join(["; ".join(told), *notes, str(issue.guard)])]
@@ -246,7 +248,7 @@ def results_answers(found: Found, variants: Sequence[str]) -> dict[str, Any]:
         "coverage_table": coverage_rows(found["coverage"]),
         "prior_sentence": prior_sentence(found["prior_effect"]),
         "carried_table": prior_rows(found["prior_effect"]),
-        "run_count": len(found["runs"].runs),
+        "run_count": count_of(found["runs"].runs),
         "run_head": ["run", "id", "kind", "metric values", "seed", "commit", "digest of weights"],
         "run_table": run_rows(found["runs"]),
         "registry_sentence": registry_sentence(found["runs"]),

@@ -6,6 +6,7 @@ Evidence in, table rows or a sentence out, and what is missing stays missing.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pcam.binding import derived, distinct
 from pcam.documents import Missing, estimate, interval, is_measured, number, percent, words
 
 Found = Mapping[str, Any]
@@ -32,7 +33,7 @@ def caveat(notes: Iterable[Any]) -> str:
     if "Fisher" in told:
         text += (
             " Sensitivity and specificity are claimed by Fisher's exact test; the interval of their gap is Newcombe's, "
-            "which near the level can leave out 0 where the test claims nothing, and the other way round."
+            "which near the level can leave out zero where the test claims nothing, and the other way round."
         )
     return text
 
@@ -116,8 +117,8 @@ def calibration_sentence(silent: Any) -> Any:
         return f"Probabilities on {told.tested:,} slices: none was shown to be off, with all of them taken together."
     off = "; ".join(f"{words(row.slice)} {row.value} by {row.gap:+.3f} ({interval_of(row)})" for row in claimed[:5])
     return (
-        f"Mean probability less share of tumour is off in {len(claimed):,} of {told.tested:,} slices, furthest in "
-        f"{off}.{caveat(row.note for row in claimed)}"
+        f"Mean probability less share of tumour is off in {derived(len(claimed), told.slices):,} of {told.tested:,} "
+        f"slices, furthest in {off}.{caveat(row.note for row in claimed)}"
     )
 
 
@@ -148,7 +149,7 @@ def drift_sentence(drift: Any) -> Any:
         return drift
     points = drift.sound.test.points
     measured = [f"{percent(p.alarms)} of sets of {p.size} ({interval_of(p)})" for p in points if is_measured(p.alarms)]
-    told = ", ".join(measured) or "nothing, because " + ", ".join(dict.fromkeys(str(p.note) for p in points))
+    told = ", ".join(measured) or "nothing, because " + ", ".join(distinct(str(p.note) for p in points))
     return (
         "The watch (inference.py --watch) compares what comes in with validation and allows an alarm in "
         f"{percent(drift.false_alarm_rate)} of sound sets ({drift.holds_for}). Measured on untouched test patches: "

@@ -3,6 +3,7 @@
 from typing import Any
 
 from pcam.answers_findings import Found, Rows, listed, verdict_rows, with_interval
+from pcam.binding import derived
 from pcam.documents import Missing, counted, is_measured, number, percent, words
 from pcam.facts import FILE_SPLITS, SWAP
 
@@ -19,7 +20,8 @@ def partition(patches: Any) -> Rows:
         kept = [row for row in mine if row.keep == 1]
         known = any(row.label is not None for row in mine)
         positives = [sum(row.label == 1 for row in some) if known else "unknown" for some in (mine, kept)]
-        rows.append([split, len(mine), positives[0], len(kept), positives[1], len(mine) - len(kept)])
+        counts = [len(mine), positives[0], len(kept), positives[1], len(mine) - len(kept)]
+        rows.append([split, *(derived(n, patches) for n in counts)])
     return rows
 
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pcam.answers_results import beats_always
-from pcam.documents import Missing, estimate, interval, is_measured, mean_sd, number, percent, plain, words
+from pcam.binding import count_of, derived
+from pcam.documents import PERCENT_95, Missing, estimate, interval, is_measured, mean_sd, number, percent, plain, words
 from pcam.search_space import read_space
 
 Found = Mapping[str, Any]
@@ -35,7 +36,10 @@ def space_rows(space: Mapping[str, Mapping[str, Any]]) -> list[list[Any]]:
 def rung_rows(search: Mapping[str, Any]) -> list[list[Any]]:
     """Who trains for how long."""
     every = search["rounds"] * search["trials"]
-    return [[number, rung.get("trials", every), rung["epochs"]] for number, rung in enumerate(search["rungs"])]
+    return [
+        [derived(place, rung["epochs"]), rung.get("trials", every), rung["epochs"]]
+        for place, rung in enumerate(search["rungs"])
+    ]
 
 
 def search_sentence(recipe: Any, trials: Any) -> Any:
@@ -52,7 +56,9 @@ def search_sentence(recipe: Any, trials: Any) -> Any:
     else:
         text.append(f"The search chose nothing: {recipe.reason}.")
     failed = [f"{row.phase}/trial-{row.trial} ({row.reason})" for row in trials if row.state == "FAIL"]
-    text.append(f"Failed: {'; '.join(failed)}." if failed else f"All {len(trials)} trainings of the search finished.")
+    text.append(
+        f"Failed: {'; '.join(failed)}." if failed else f"All {count_of(trials)} trainings of the search finished."
+    )
     if is_measured(recipe.importance):
         ranked = sorted(((recipe.importance[name], name) for name in recipe.importance), reverse=True)
         told = ", ".join(f"{name} {percent(share, 0)}" for share, name in ranked)
@@ -145,9 +151,9 @@ def rule_sentence(champion: Any) -> Any:
     }[rule.rule]
     note = f" ({rule.interval_note})" if is_measured(rule.interval_note) else ""
     return (
-        f"The rule: {told}. It gave {number(champion.threshold, 4)} (95 % interval {interval(rule.interval, 4)}, "
-        f"{rule.interval_kind}{note}) on {rule.n:,} validation patches. The threshold stands in the weights' sidecar, "
-        "and inference uses that one."
+        f"The rule: {told}. It gave {number(champion.threshold, 4)} ({PERCENT_95} interval "
+        f"{interval(rule.interval, 4)}, {rule.interval_kind}{note}) on {rule.n:,} validation patches. "
+        "The threshold stands in the weights' sidecar, and inference uses that one."
     )
 
 

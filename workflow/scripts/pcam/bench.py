@@ -95,7 +95,7 @@ def open_bench(
     """
     device = fix_device(threads)
     # The kernels of a training. One that has no deterministic form would stop a training, and is measured here.
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_deterministic_debug_mode("warn")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     keep_freed_memory()
     model, preprocessing, _ = load_checkpoint(weights)

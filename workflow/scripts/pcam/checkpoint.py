@@ -3,19 +3,17 @@
 import hashlib
 import io
 import pickle
-from collections.abc import Mapping
+import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from pcam.files import InputError, read_json, write_bytes, write_json
+from pcam.files import InputError, write_bytes, write_json
 from pcam.model import Classifier, build_model
 from pcam.preprocess import Preprocessing
-
-SIDECAR_KEYS = ("architecture", "preprocessing", "threshold", "digests", "data_source")
+from pcam.sidecar import SIDECAR_KEYS, read_sidecar, sidecar_path
 
 
 def tensors_digest(state: dict[str, torch.Tensor]) -> str:
@@ -41,12 +39,14 @@ def load_tensors(path: str | Path, content: bytes | None = None) -> dict[str, An
     Raises: InputError when the file is missing, damaged, or holds anything but tensors and plain values.
     """
     try:
-        state = torch.load(path if content is None else io.BytesIO(content), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what an error then says
+            state = torch.load(path if content is None else io.BytesIO(content), map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except pickle.UnpicklingError:
         raise InputError(f"{path}: not a checkpoint of plain tensors; refused, because a pickle can run code") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # its readers raise whatever damaged bytes lead them into
         told = (str(error) or "it is empty").splitlines()[0]
         raise InputError(f"{path}: not a readable checkpoint ({told}); train it again") from None
     if not isinstance(state, dict):
@@ -54,10 +54,6 @@ def load_tensors(path: str | Path, content: bytes | None = None) -> dict[str, An
             f"{path}: holds {type(state).__name__}, not named tensors; it is no checkpoint of this pipeline"
         )
     return state
-
-
-def sidecar_path(weights: str | Path) -> Path:
-    return Path(weights).with_suffix(".json")
 
 
 def save_checkpoint(weights: str | Path, sidecar: str | Path, model: nn.Module, document: dict[str, Any]) -> None:
@@ -71,16 +67,6 @@ def save_checkpoint(weights: str | Path, sidecar: str | Path, model: nn.Module, 
     digests = {**document["digests"], "weights": tensors_digest(state)}
     save_tensors(weights, state)
     write_json(sidecar, {**document, "digests": digests})
-
-
-def read_sidecar(weights: str | Path) -> dict[str, Any]:
-    """Raises: InputError when the sidecar is missing or lacks a key."""
-    path = sidecar_path(weights)
-    document = read_json(path)
-    for key in SIDECAR_KEYS:
-        if key not in document:
-            raise InputError(f"{path}: key {key!r} is missing; it is no sidecar of this pipeline")
-    return document
 
 
 def load_checkpoint(weights: str | Path) -> tuple[Classifier, Preprocessing, dict[str, Any]]:
@@ -109,17 +95,3 @@ def predict_logits(model: nn.Module, patches: torch.Tensor) -> torch.Tensor:
     """Logits (N,) of normalised patches (N,3,96,96)."""
     with torch.inference_mode():
         return model(patches)
-
-
-def probabilities_of(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Logistic function of logits / temperature in float64 (N,), stable at both ends."""
-    return np.exp(-np.logaddexp(0.0, -logits.astype(np.float64) / temperature))
-
-
-def probabilities(logits: np.ndarray, sidecar: Mapping[str, Any]) -> np.ndarray:
-    """Probabilities float64 (N,) of tumour, of the logits (N,) of a checkpoint with this sidecar.
-
-    The sidecar's threshold belongs to these. Its temperature is null where none has been fitted.
-    """
-    temperature = sidecar.get("temperature")
-    return probabilities_of(logits, 1.0 if temperature is None else temperature)

@@ -9,7 +9,7 @@ from typing import Any
 
 from pcam.cluster import NoAnswer, Partition
 from pcam.facts import FILE_SPLITS, pcam_filename
-from pcam.needs import Hours, Need, Room
+from pcam.needs import Hours, Need, Room, named
 from pcam.planned import Job, Plan, beyond
 
 PASS, WARN, FIX, UNKNOWN, NOT_APPLICABLE = "pass", "warn", "fix", "not known", "does not apply"
@@ -148,9 +148,7 @@ def check_room(rooms: Sequence[Room], answer: Mapping[str, Any]) -> Check:
 
 def check_git(state: Mapping[str, Any]) -> Check:
     if state["commit"] is None:
-        return Check(
-            "code", WARN, "no git repository: results will carry no commit", "clone it instead of copying files"
-        )
+        return Check("code", WARN, "no git repository: results carry no commit", "clone it instead of copying files")
     if state["dirty"]:
         return Check("code", WARN, f"commit {state['commit'][:8]} with uncommitted changes", "commit them first")
     return Check("code", PASS, f"commit {state['commit'][:8]}, nothing uncommitted")
@@ -183,9 +181,8 @@ def check_account(jobs: Sequence[Job], accounts: set[str] | NoAnswer | None) -> 
     if not asked:
         return Check("account", PASS, f"none asked for, so the default of {listed(sorted(accounts)) or 'none'}")
     faults = [f"{name}: not among your accounts" for name in dict.fromkeys(asked) if name.lower() not in accounts]
-    return _verdict(
-        "account", faults, listed(asked), f"set the profile's account: {listed(sorted(accounts)) or 'none'}"
-    )
+    todo = f"set the profile's account: {listed(sorted(accounts)) or 'none'}"
+    return _verdict("account", faults, listed(asked), todo)
 
 
 def check_limits(jobs: Sequence[Job], partitions: Mapping[str, Partition]) -> Check:
@@ -225,11 +222,15 @@ def check_walltime(needs: Sequence[tuple[Job, Need | None]]) -> Check:
         for job, need in needs
         if need is not None and job.minutes
     ]
+    without = listed(named(job) for job, need in needs if need is None)
+    if not told and without:
+        return Check("walltime", UNKNOWN, f"no rate measured of {without}", "the first finished training leaves one")
     if not told:
-        return Check("walltime", UNKNOWN, "no rate measured yet", "the first finished training leaves one")
+        return Check("walltime", NOT_APPLICABLE, "no training asks for a walltime")
     job, need, first, most = max(told, key=lambda t: (t[1].there and t[1].seconds > 60 * t[3], t[1].seconds / t[3]))
     minutes = ceil(need.seconds / 60)
     seen = f"{job.rule} {listed(job.wildcards.values())} needs {minutes} of {first} minutes, by {need.basis}"
+    seen += f"; not measured: {without}" if without else ""
     todo = f"set runtime of {job.rule} in the profile to {ceil(minutes / TIGHT)} minutes or more"
     if minutes > most and need.there:
         return Check("walltime", FIX, f"{seen}; with all retries it has {most}", todo)
@@ -252,24 +253,27 @@ def check_gpu(answer: Mapping[str, Any], asked: bool) -> Check:
 
 
 def check_memory(answer: Mapping[str, Any], mem_mb: int | None, gpu: bool) -> Check:
-    """Whether each recipe's training fits the GPU, or the memory that the job asks for (mem_mb; None: what is free)."""
-    memory = dict(answer.get("memory", {}))
-    process, available = memory.pop("process", None), memory.pop("available", None)
-    if process is None:
-        return Check("memory", UNKNOWN, "the packages that tell are missing")
-    if gpu:
-        free, where = answer["gpu"]["free_bytes"], answer["gpu"]["name"]
-    else:
-        # What is free on the host was measured beside a process as large as the training's own.
-        free = mem_mb * MIB - process if mem_mb else available
-        where = f"the {mem_mb:,} MB asked for" if mem_mb else answer["host"]
+    """Whether each recipe's training fits the GPU, or the memory that the job asks for (mem_mb; None: what is free).
+
+    On a GPU the memory asked for has to hold the process alone, with what CUDA takes of it.
+    """
+    memory = answer["memory"]
+    if "error" in memory:
+        return Check("memory", UNKNOWN, f"no prediction on {answer['host']}: {memory['error']}")
+    # What is free on the host was measured beside a process as large as the training's own.
+    left = memory["available"] if mem_mb is None else mem_mb * MIB - memory["process"]
+    asked = answer["host"] if mem_mb is None else f"the {mem_mb:,} MB asked for"
+    free, where = (answer["gpu"]["free_bytes"], answer["gpu"]["name"]) if gpu else (left, asked)
     if free is None:
         return Check("memory", UNKNOWN, "no GPU to measure against")
-    faults = [f"{name} needs {need / GIB:.1f} GiB" for name, need in memory.items() if need > free]
-    most = max(memory.values(), default=0)
+    faults = [f"{name} needs {need / GIB:.1f} GiB" for name, need in memory["recipes"].items() if need > free]
+    todo = "set a smaller train.batch_size or width, or a larger mem_mb in the profile"
     if faults:
-        return Check("memory", FIX, f"{listed(faults)}, {where} leaves {free / GIB:.1f} GiB",
-                     "set a smaller train.batch_size or width, or a larger mem_mb in the profile")  # fmt: skip
+        return Check("memory", FIX, f"{listed(faults)}, {where} leaves {free / GIB:.1f} GiB", todo)
+    if left < 0:
+        seen = f"a process with CUDA holds {memory['process'] / GIB:.1f} GiB of the host, more than {asked}"
+        return Check("memory", FIX, seen, "ask for more mem_mb in the profile")
+    most = max(memory["recipes"].values(), default=0)
     return Check("memory", PASS, f"at most {most / GIB:.1f} GiB predicted, {where} leaves {free / GIB:.1f} GiB")
 
 

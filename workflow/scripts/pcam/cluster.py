@@ -196,16 +196,30 @@ def state_of(job: str, before: tuple[str, str] = ("PENDING", "")) -> tuple[str, 
     return (record[0].get("JobState", "GONE"), record[0].get("Reason", "")) if record else ("GONE", "")
 
 
-def wait_for(jobs: Sequence[str], seconds: float) -> Mapping[str, tuple[str, str]]:
-    """State and reason of each job once all have ended or `seconds` have passed; the rest is cancelled."""
-    deadline = time.monotonic() + seconds
-    states = {job: state_of(job) for job in jobs}
-    while open_jobs := [job for job, (state, _) in states.items() if state in (*WAITING, *RUNNING)]:
-        if time.monotonic() > deadline:
-            for job in open_jobs:
-                with suppress(NoAnswer):  # its own time limit ends it then
-                    ask(("scancel", job))
-            break
-        time.sleep(POLL_S)
-        states |= {job: state_of(job, states[job]) for job in open_jobs}
+def cancel(jobs: Sequence[str]) -> None:
+    for job in jobs:
+        with suppress(NoAnswer):  # its own time limit ends it then
+            ask(("scancel", job))
+
+
+def wait_for(jobs: Sequence[str], start_s: float, run_s: float) -> Mapping[str, tuple[str, str]]:
+    """State and reason of each job once all have ended.
+
+    One that has not started after `start_s` seconds, or not ended `run_s` seconds after that, is cancelled and keeps
+    the state it was seen in. So are all when this is interrupted.
+    """
+    begun, waiting = time.monotonic(), list(jobs)
+    try:
+        states = {job: state_of(job) for job in jobs}
+        while waiting := [job for job in waiting if states[job][0] in (*WAITING, *RUNNING)]:
+            gone = time.monotonic() - begun
+            late = [job for job in waiting if gone > start_s + (run_s if states[job][0] in RUNNING else 0)]
+            cancel(late)
+            waiting = [job for job in waiting if job not in late]
+            if waiting:
+                time.sleep(POLL_S)
+            states |= {job: state_of(job, states[job]) for job in waiting}
+    except BaseException:
+        cancel(waiting)
+        raise
     return states

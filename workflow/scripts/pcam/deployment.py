@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from pcam.attributes import STAINS, stain_rows
-from pcam.checkpoint import predict_logits, probabilities
+from pcam.checkpoint import predict_logits
 from pcam.damage import Damage, blurred, channels, jpeg, scaled, to_uint8
 from pcam.files import InputError
 from pcam.guard import Guard, read_guard, watched_values
@@ -21,6 +21,7 @@ from pcam.metrics import wilson_interval
 from pcam.preprocess import Preprocessing, normalise
 from pcam.readings import Verdict
 from pcam.settings import EvaluationSettings
+from pcam.sidecar import probabilities
 
 METRICS = ("roc_auc", "f_beta")
 FALSE_ALARM = "the guard already warns of the untouched patches"

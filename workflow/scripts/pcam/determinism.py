@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from pcam.provenance import computed_on
+
 # Streams of random numbers, so that no two uses share one.
 STREAMS = {"order": 0, "symmetry": 1, "dropout": 2}
 
@@ -38,14 +40,18 @@ def fix_device(threads: int, controls: Controls = ALL_ON) -> torch.device:
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself only with a fixed workspace
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(controls.deterministic_kernels)
+    # As torch.use_deterministic_algorithms, which imports the compiler too: two seconds of every job.
+    torch.set_deterministic_debug_mode("error" if controls.deterministic_kernels else "default")
     # Filling every new tensor costs time, and none of our code reads what it did not write.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.deterministic = controls.deterministic_kernels
     torch.backends.cudnn.benchmark = not controls.fixed_autotuner
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    computed_on(torch.cuda.get_device_name())
+    return torch.device("cuda")
 
 
 def seed_everything(seed: int, controls: Controls = ALL_ON) -> None:

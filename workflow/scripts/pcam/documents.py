@@ -1,23 +1,24 @@
-"""Evidence and rendering: every figure of a document is looked up in a result file, and what is missing says so.
+"""Evidence: every figure of a document is looked up in a result file, remembers where, and what is missing says so.
 
 A template sees each result file by name. A file or key that does not exist renders as
-`missing: results/… (rule …)`; there are no defaults. Text from data is escaped, for Markdown and for HTML.
+`missing: results/… (rule …)`; there are no defaults.
 """
 
-import ast
 import math
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
 
-from pcam.files import InputError, read_csv, read_json
+from pcam.binding import Citation, bare, cited, fixed, key_of, mark
+from pcam.files import iter_csv, read_json
 
 FILL_IN = "[fill in]"
+PERCENT_95 = fixed("95 %")  # the level of every interval over seeds and of Wilson's: pcam.metrics has no other
 METRIC_NAMES = {
     "roc_auc": "ROC-AUC",
     "pr_auc": "PR-AUC",
@@ -36,10 +37,11 @@ class Source:
 
 
 class Missing:
-    """What a lookup gives when file or key is not there. Everything of it is missing too."""
+    """What a lookup gives when file or key is not there. Everything of it is missing too, and cites what was sought."""
 
     def __init__(self, source: Source, key: str = "") -> None:
         self._source, self._key = source, key
+        self.cites: tuple[Citation, ...] = ((source.path, key),)
 
     def __getattr__(self, name: str) -> "Missing":
         if name.startswith("__"):  # protocols ask for these
@@ -57,14 +59,21 @@ class Missing:
 
     def __str__(self) -> str:
         key = f", key {self._key}" if self._key else ""
-        return f"missing: {self._source.path}{key} (rule {self._source.rule})"
+        return mark(f"missing: {self._source.path}{key} (rule {self._source.rule})", self.cites)
 
 
 class Node:
-    """A JSON object of a result file; `node.key` and `node["key"]` look up, iteration gives the keys."""
+    """A JSON object of a result file; `node.key` and `node["key"]` look up, iteration gives the keys.
+
+    Numbers and texts in it cite the file and their key, see `pcam.binding`.
+    """
 
     def __init__(self, data: Mapping[str, Any], source: Source, at: str = "") -> None:
         self._data, self._source, self._at = data, source, at
+
+    @property
+    def cites(self) -> tuple[Citation, ...]:
+        return ((self._source.path, self._at),)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -72,31 +81,88 @@ class Node:
         return self[name]
 
     def __getitem__(self, key: object) -> Any:
-        at = f"{self._at}.{key}".lstrip(".")
-        if str(key) not in self._data:
+        name, at = str(bare(key)), key_of(self._at, key)
+        if name not in self._data:
             return Missing(self._source, at)
-        return _wrapped(self._data[str(key)], self._source, at)
+        return self._wrapped(self._data[name], at)
+
+    def _wrapped(self, value: Any, at: str) -> Any:
+        return _wrapped(value, self._source, at)
 
     def __iter__(self) -> Iterator[str]:
-        return (key for key in self._data if key != "provenance")
+        source = self._source.path
+        return (cited(key, [(source, key_of(self._at, key))]) for key in self._data if key != "provenance")
 
     def __len__(self) -> int:
-        return sum(1 for _ in self)
+        return sum(1 for key in self._data if key != "provenance")
 
     def __contains__(self, key: object) -> bool:
-        return str(key) in self._data
+        return str(bare(key)) in self._data
+
+
+class Row(Node):
+    """A row of a CSV file: its cells are numbers, texts, or None for what is empty or not a number."""
+
+    def _wrapped(self, value: Any, at: str) -> Any:
+        return super()._wrapped(cell(value), at)
+
+
+class Items(list[Any]):
+    """A JSON list of a result file, wrapped item by item as it is read."""
+
+    def __init__(self, values: Sequence[Any], source: Source, at: str) -> None:
+        super().__init__(values)
+        self._source, self._at = source, at
+
+    @property
+    def cites(self) -> tuple[Citation, ...]:
+        return ((self._source.path, self._at),)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        place = range(len(self))[index]
+        return _wrapped(super().__getitem__(place), self._source, f"{self._at}[{place}]")
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[i] for i in range(len(self)))
+
+    def __reversed__(self) -> Iterator[Any]:
+        return (self[i] for i in reversed(range(len(self))))
+
+
+class Rows(Sequence[Any]):
+    """The rows of a CSV file, read from it each time they are asked for: there may be hundreds of thousands."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.cites: tuple[Citation, ...] = ((source.path, ""),)
+
+    def __iter__(self) -> Iterator[Any]:
+        for i, row in enumerate(iter_csv(self._source.path)):
+            yield Row(row, self._source, f"[{i}]")
+
+    @cached_property
+    def _length(self) -> int:
+        return sum(1 for _ in iter_csv(self._source.path))
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return list(self)[index]
+        return next(islice(self, range(len(self))[index], None))
 
 
 def _wrapped(value: Any, source: Source, at: str) -> Any:
     if isinstance(value, dict):
         return Node(value, source, at)
-    if isinstance(value, list):
-        return [_wrapped(item, source, f"{at}[{i}]") for i, item in enumerate(value)]
-    return value
+    return Items(value, source, at) if isinstance(value, list) else cited(value, [(source.path, at)])
 
 
-def _cell(text: str) -> int | float | str | None:
-    """A number, a text, or None for what is empty or not a number."""
+def cell(text: str) -> int | float | str | None:
+    """A cell of a CSV file: a number, a text, or None for what is empty or not finite."""
     for kind in (int, float):
         try:
             value = kind(text)
@@ -107,18 +173,17 @@ def _cell(text: str) -> int | float | str | None:
 
 
 def open_evidence(source: Source) -> Any:
-    """A result file as Node (JSON), rows (CSV), or text; Missing when it does not exist.
+    """A result file as Node (JSON), Rows (CSV), or text; Missing when it does not exist.
 
-    Raises: InputError when it exists and cannot be read.
+    Raises: InputError when it exists and cannot be read; of a CSV file, when its rows are read.
     """
     if not Path(source.path).is_file():
         return Missing(source)
     if source.path.endswith(".json"):
         return Node(read_json(source.path), source)
     if source.path.endswith(".csv"):
-        rows = [{key: _cell(value) for key, value in row.items()} for row in read_csv(source.path)]
-        return _wrapped(rows, source, "")
-    return Path(source.path).read_text().strip()
+        return Rows(source)
+    return cited(Path(source.path).read_text().strip(), [(source.path, "")])
 
 
 def is_measured(value: object) -> bool:
@@ -145,7 +210,9 @@ def plain(value: Any) -> str:
         return ", ".join(map(plain, value)) or "none"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    return "none" if value == {} else str(value)
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {plain(of)}" for key, of in value.items()) + "}" if value else "none"
+    return str(value)
 
 
 def counted(n: Any, noun: str) -> Any:
@@ -175,7 +242,7 @@ def mean_sd(summary: Any, digits: int = 3) -> Any:
     n = summary.n
     if not is_measured(n) or n < 2:
         return f"{number(summary.mean, digits)} (one seed: no sd)"
-    spread = f"± {number(summary.sd, digits)} (95 % interval {interval(summary.interval, digits)}; n = {n})"
+    spread = f"± {number(summary.sd, digits)} ({PERCENT_95} interval {interval(summary.interval, digits)}; n = {n})"
     return f"{number(summary.mean, digits)} {spread}"
 
 
@@ -185,7 +252,7 @@ def estimate(told: Any, digits: int = 3) -> Any:
         return told
     if told.value is None:
         return f"undefined: {told.note}" if is_measured(told.note) else "undefined"
-    value = number(float(told.value), digits)
+    value = number(told.value * 1.0, digits)
     return value if told.low is None else f"{value} ({interval([told.low, told.high], digits)})"
 
 
@@ -195,100 +262,3 @@ def merge_answers(*parts: Mapping[str, Any]) -> dict[str, Any]:
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"two answers are called {', '.join(twice)}")
     return {name: answer for part in parts for name, answer in part.items()}
-
-
-def escape_markdown(text: str) -> str:
-    """Text of any origin as Markdown that shows exactly it, in a paragraph or in a table's cell."""
-    text = re.sub(r"([\\`*\[\]<>|&~#])", r"\\\1", " ".join(text.split()))
-    return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)
-
-
-def code(text: object) -> Markup:
-    """Inline code that holds in a table's cell."""
-    shown = " ".join(str(text).split()).replace("`", "'").replace("|", "\\|")
-    return Markup(f"`{shown}`") if not isinstance(text, Missing) else Markup(escape_markdown(str(text)))
-
-
-def shown(value: Any) -> str:
-    """A value as plain text. Raises: TypeError for a float, whose digits the template has to choose."""
-    if value is None:
-        return "undefined"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        raise TypeError(f"{value!r} has no number of digits; use the filter number or percent")
-    if isinstance(value, jinja2.Undefined):
-        str(value)  # StrictUndefined raises and names the variable
-    return str(value)
-
-
-def in_markdown(value: Any) -> Markup:
-    return value if isinstance(value, Markup) else Markup(escape_markdown(shown(value)))
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[Any]] | Missing) -> Markup:
-    """A Markdown table, every cell escaped."""
-    if isinstance(rows, Missing):
-        return in_markdown(rows)
-    lines: list[list[Any]] = [list(head), ["---"] * len(head), *([in_markdown(cell) for cell in row] for row in rows)]
-    return Markup("\n".join(f"| {' | '.join(line)} |" for line in lines))
-
-
-def _environment(folder: Path, finalize: Callable[[Any], Any]) -> jinja2.Environment:
-    # Autoescaping marks what is safe already (Markup), and `finalize` escapes the rest for the document's language.
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder),
-        autoescape=True,
-        finalize=finalize,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters.update(number=number, percent=percent, interval=interval, mean_sd=mean_sd, code=code)
-    environment.tests["measured"] = is_measured
-    environment.globals.update(table=table, counted=counted)
-    return environment
-
-
-def render_markdown(template: str | Path, context: Mapping[str, Any]) -> str:
-    """Fill a Markdown template. Raises: jinja2.UndefinedError on a name the template should not use."""
-    text = _environment(Path(template).parent, in_markdown).get_template(Path(template).name).render(context)
-    return re.sub(r"\n{3,}", "\n\n", text)
-
-
-def render_html(template: str | Path, context: Mapping[str, Any]) -> str:
-    """Fill an HTML template."""
-
-    def plain(value: Any) -> Any:
-        return value if isinstance(value, Markup) else shown(value)
-
-    return _environment(Path(template).parent, plain).get_template(Path(template).name).render(context)
-
-
-def cut_function(path: str | Path, name: str | None = None, calling: str | None = None) -> tuple[int, str]:
-    """First line and source of a function: of this name, or the first whose body calls something named `calling`.
-
-    Raises: InputError when there is no such function.
-    """
-    text = Path(path).read_text()
-    for node in ast.walk(ast.parse(text)):
-        if not isinstance(node, ast.FunctionDef):
-            continue
-        called = {call.func for call in ast.walk(node) if isinstance(call, ast.Call)}
-        names = {getattr(function, "attr", getattr(function, "id", None)) for function in called}
-        if node.name == name or (calling is not None and calling in names):
-            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-            return first, "\n".join(text.splitlines()[first - 1 : node.end_lineno])
-    raise InputError(f"{path}: no function {name or f'that calls {calling}'}; the journal cites it")
-
-
-def cut_snippets(cuts: Mapping[str, Mapping[str, str]], root: str | Path) -> dict[str, dict[str, Any]]:
-    """Functions cut from the repository's files, with file and line. Raises: InputError as cut_function does."""
-    result = {}
-    for name, cut in cuts.items():
-        line, text = cut_function(Path(root) / cut["path"], cut.get("name"), cut.get("calling"))
-        result[name] = {"place": f"{cut['path']}:{line}", "text": Markup(text)}
-    return result

@@ -14,6 +14,8 @@ from pcam.cluster import NoAnswer, ask
 # Of the job's log: the user's mistake in one line (run_stage), or the last line of a traceback. Not what Snakemake says
 # of any failure: "Error in rule", "RuleException:", "CalledProcessError in file", "WorkflowError:".
 _ERRORS = re.compile(r"^(?:error: .+|(?!WorkflowError|RuleException)[\w.]*(?:Error|Exception|Failed)(?:: .+)?)$")
+# What Snakemake says when Ctrl-C or a signal ends it; it then ends the jobs beside it.
+_INTERRUPTED = re.compile(r"^Terminating processes on user request", re.M)
 AGAIN = "run the same command again; what is finished stays, and a training goes on from its saved state"
 
 
@@ -30,9 +32,13 @@ class FailedJob:
 
 
 def read_failures(snakemake_log: str) -> list[FailedJob]:
-    """The jobs that failed for good, from the text of Snakemake's log; one whose retry went through is none."""
+    """The jobs that failed for good, from the text of Snakemake's log.
+
+    One whose retry went through is none, and none that ended beside Snakemake when that was interrupted.
+    """
     found: dict[str, FailedJob] = {}
     lines = snakemake_log.splitlines()
+    end_of_run = next((at for at, line in enumerate(lines) if _INTERRUPTED.match(line)), len(lines))
     for at, line in enumerate(lines):
         if done := re.match(r"Finished jobid: (\d+) ", line):
             found.pop(done[1], None)
@@ -43,6 +49,8 @@ def read_failures(snakemake_log: str) -> list[FailedJob]:
         block = "\n".join(lines[at + 1 : end])
         field = {key: m[1].strip() for key in ("message", "jobid", "output", "log", "external_jobid")
                  if (m := re.search(rf"^    {key}: (.*)$", block, re.M))}  # fmt: skip
+        if at > end_of_run and "external_jobid" not in field:
+            continue
         job = field.get("jobid", error[1])
         logs = re.sub(r" \(check log file.*", "", field.get("log", ""))
         found[job] = FailedJob(
@@ -103,8 +111,11 @@ def reason(job: FailedJob, record: Mapping[str, str], log: str) -> tuple[str, st
 def explain_failures(snakemake_log: str | Path) -> list[str]:
     """Lines for the user: every job of this run that failed, why, its log, what to do. Empty when none did."""
     path = Path(snakemake_log)
-    failures = read_failures(path.read_text(errors="replace")) if path.is_file() else []
+    told = path.read_text(errors="replace") if path.is_file() else ""
+    failures = read_failures(told)
     lines = [f"\n{len(failures)} failed:"] if failures else []
+    if _INTERRUPTED.search(told):
+        lines = [f"\nended from outside, by Ctrl-C, scancel or the walltime of the head job; {AGAIN}", *lines]
     for job in failures:
         logs = [log for log in job.logs if log.is_file()]
         text = "\n".join(log.read_text(errors="replace") for log in reversed(logs))

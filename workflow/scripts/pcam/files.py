@@ -81,6 +81,17 @@ def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[
         writer.writerows(rows)
 
 
+def iter_csv(path: str | Path) -> Iterator[dict[str, str]]:
+    """Rows as dicts of strings, one at a time. Raises: InputError when the file is missing or not text."""
+    try:
+        with Path(path).open(newline="") as handle:
+            yield from csv.DictReader(handle)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: not a CSV file ({error})") from None
+
+
 def read_csv(path: str | Path, columns: Sequence[str] = ()) -> list[dict[str, str]]:
     """Rows as dicts of strings.
 

@@ -12,8 +12,8 @@ from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import Schema, TensorSpec
 
-from pcam.checkpoint import sidecar_path
 from pcam.provenance import SCRIPTS, import_closure
+from pcam.sidecar import sidecar_path
 
 SERVED = Path(__file__).with_name("served_model.py")
 SIGNATURE = ModelSignature(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pcam.acquisition import published_file
 from pcam.facts import PATCH_BYTES, pcam_filename
-from pcam.files import read_csv
+from pcam.files import read_csv, read_json
 from pcam.planned import Job
 from pcam.settings import TUNED, Settings, TrainSettings
 
@@ -18,6 +18,8 @@ PREDICTED_BYTES = 64
 # Bytes of a training's weights, states and tracked copies, and of report and figures: three times the sample's.
 TRAINING_BYTES, DOCUMENT_BYTES = 12_000_000, 100_000_000
 FLOAT_BYTES = 4
+# What of an architecture its speed depends on.
+SIZES = ("model", "width", "depth", "hidden")
 # Names of the precisions in the config and in the benchmark's table.
 PRECISIONS = {"float32": "fp32", "bfloat16": "bf16"}
 
@@ -42,7 +44,7 @@ class Need:
 
 @dataclass(frozen=True)
 class Hours:
-    """Hours of all jobs one after another, None where none has a measured rate; `unmeasured` are rules without one."""
+    """Hours of all jobs one after another, None where none has a measured rate; `unmeasured`: what has none."""
 
     hours: float | None
     bases: tuple[str, ...]
@@ -60,6 +62,11 @@ def recipe_of(job: Job, settings: Settings) -> tuple[TrainSettings, int] | None:
         rung = int(number) if kind == "rung" else 0
         return settings.train, int(settings.search.rungs[rung]["epochs"])
     return None
+
+
+def named(job: Job) -> str:
+    """A rule, and of a training the variant: what has a rate of its own."""
+    return f"{job.rule} {job.wildcards['variant']}" if job.rule == "train_seed" else job.rule
 
 
 def _rows(path: Path) -> int | None:
@@ -99,34 +106,44 @@ def trained_before(results: Path, pattern: str) -> Rate | None:
     return min(found, key=lambda rate: rate.patches_per_s, default=None)
 
 
+def _model_benchmarked(results: Path, partition: str, recipe: TrainSettings) -> str | None:
+    """Name in the benchmark of a partition of the model that has the recipe's size; None when it measured none such."""
+    path = results / "benchmark" / f"partition-{partition}.json"
+    measured = read_json(path)["architectures"] if path.is_file() else {}
+    wanted = {key: getattr(recipe, key) for key in SIZES}
+    return next((name for name, a in measured.items() if {key: a[key] for key in SIZES} == wanted), None)
+
+
 def benchmarked(results: Path, partition: str, recipe: TrainSettings) -> Rate | None:
-    """The training step by the benchmark on a partition, at the largest measured batch up to the recipe's."""
+    """The training step by the benchmark of a partition, at the largest measured batch up to the recipe's."""
     path, precision = results / "benchmark" / "throughput.csv", PRECISIONS[recipe.precision]
-    if not path.is_file():
+    model = _model_benchmarked(results, partition, recipe)
+    if model is None or not path.is_file():
         return None
     rows = [
         row
         for row in read_csv(path, ("partition", "model", "mode", "batch_size", "precision", "images_per_s"))
-        if (row["partition"], row["model"], row["mode"]) == (partition, "champion", "loop") and row["images_per_s"]
+        if (row["partition"], row["model"], row["mode"]) == (partition, model, "loop") and row["images_per_s"]
         if row["precision"] in (precision, "fp32") and int(row["batch_size"]) <= recipe.batch_size
     ]
     if not rows:
         return None
     best = max(rows, key=lambda row: (row["precision"] == precision, int(row["batch_size"])))
-    basis = f"{path}, batch size {best['batch_size']}, {best['precision']}"
+    basis = f"{path}, {model}, batch size {best['batch_size']}, {best['precision']}"
     return Rate(float(best["images_per_s"]), basis, there=True)
 
 
 def rate_of(job: Job, recipe: TrainSettings, results: Path) -> Rate | None:
-    """A training's rate: of the partition's benchmark, of its variant or of trials before, of any training before."""
-    own = f"train_seed/{job.wildcards['variant']}/seed-*" if job.rule == "train_seed" else "train_trial/round-*/trial-*"
+    """A training's rate: of the partition's benchmark of a model of its size, or of its variant or trials before.
+
+    What the search has yet to find has no size: only what ran before tells.
+    """
+    if job.rule == "train_trial":
+        return trained_before(results, "train_trial/round-*/trial-*")
+    variant = job.wildcards["variant"]
     partition = (job.partition or "") if job.queued else "local"
-    return (
-        benchmarked(results, partition, recipe)
-        or trained_before(results, own)
-        or trained_before(results, "train_seed/*/seed-*")
-        or trained_before(results, "train_trial/round-*/trial-*")
-    )
+    there = None if variant == TUNED else benchmarked(results, partition, recipe)
+    return there or trained_before(results, f"train_seed/{variant}/seed-*")
 
 
 def training_seconds(job: Job, settings: Settings, patches: int | None, results: Path) -> Need | None:
@@ -152,7 +169,7 @@ def estimate_hours(jobs: Iterable[Job], settings: Settings, patches: int | None,
             spent = before[job.rule]
             told = None if spent is None else Need(spent, f"{folder} for the other jobs", there=False)
         if told is None:
-            unmeasured[job.rule] = None
+            unmeasured[named(job)] = None
         else:
             seconds, measured = seconds + told.seconds, measured + 1
             bases[told.basis] = None

@@ -7,6 +7,7 @@ from math import ceil
 from typing import Any
 
 from pcam.cluster import Partition, gpus_of
+from pcam.files import InputError
 
 TARGET = "preflight"
 
@@ -39,7 +40,8 @@ class Plan:
     jobs: tuple[Job, ...]
     slurm: bool
     python: str
-    probing: bool  # whether short jobs may be sent to look around
+    asked: bool  # whether the pre-flight is all that was asked for
+    probe_wait: int = 0  # seconds that a run waits for a short job at each place to start; 0 sends none
 
 
 def beyond(job: Job, attempt: int, partition: Partition) -> list[tuple[str, int, int]]:
@@ -153,8 +155,17 @@ def runs_on_slurm(workflow: Any) -> bool:
     return bool(workflow.executor_plugin.name == "slurm")
 
 
+def _probe_wait(workflow: Any) -> int:
+    value = workflow.get_rule(TARGET).resources["probe_wait"].raw
+    if (seconds := _number(value)) is None or seconds < 0:
+        raise InputError(
+            f"resource probe_wait of rule preflight is {value!r}; set it to a number of seconds, 0 or more"
+        )
+    return seconds
+
+
 def read_plan(workflow: Any, python: str) -> Plan:
-    """The plan of Snakemake's `workflow` once it has built its DAG."""
+    """The plan of Snakemake's `workflow` once it has built its DAG. Raises: InputError for a wrong probe_wait."""
     slurm = runs_on_slurm(workflow)
     jobs = [_job(workflow, job, slurm) for job in _needed(workflow)]
     before = (workflow.remote_execution_settings.precommand or "").strip()
@@ -163,4 +174,5 @@ def read_plan(workflow: Any, python: str) -> Plan:
         slurm,
         f"{before} && {shlex.quote(python)}" if before and slurm else shlex.quote(python),
         asks_for_preflight(workflow),
+        _probe_wait(workflow),
     )

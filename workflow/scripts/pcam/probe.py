@@ -122,19 +122,24 @@ def look_at_gpu() -> dict[str, Any]:
     return told
 
 
-def needed_memory(recipes: dict[str, Any]) -> dict[str, int]:
-    """Bytes that each training adds to its process, that this one holds with all imported, that the host has left."""
+def needed_memory(recipes: dict[str, Any]) -> dict[str, Any]:
+    """Bytes that each training adds to its process, that this one holds with all imported, that the host has left.
+
+    Asked for after the GPU, so that the process holds what CUDA takes of the host's memory. `error`: why none is known.
+    """
     try:
         import psutil
 
         from pcam.memory import predict_need
 
-        needs = {name: predict_need(r["architecture"]).total(r["batch_size"]) for name, r in recipes.items()}
-        # The process as it is, before anything is allocated; Slurm counts that as well.
-        own = {"process": psutil.Process().memory_info().rss, "available": psutil.virtual_memory().available}
-        return {**needs, **own}
-    except Exception:
-        return {}  # what is missing stands among the packages
+        return {
+            "recipes": {name: predict_need(r["architecture"]).total(r["batch_size"]) for name, r in recipes.items()},
+            # The process as it is, before anything is allocated; Slurm counts that as well.
+            "process": psutil.Process().memory_info().rss,
+            "available": psutil.virtual_memory().available,
+        }
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"}
 
 
 def look_around(request: dict[str, Any]) -> dict[str, Any]:
@@ -150,9 +155,10 @@ def look_around(request: dict[str, Any]) -> dict[str, Any]:
     }
     if request["imports"]:
         answer["imports"] = failing_imports(request["imports"])
-        answer["memory"] = needed_memory(request["recipes"])
     if request["gpu"]:
         answer["gpu"] = look_at_gpu()
+    if request["imports"]:
+        answer["memory"] = needed_memory(request["recipes"])
     return answer
 
 

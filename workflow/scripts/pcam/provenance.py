@@ -95,11 +95,6 @@ def git_state() -> dict[str, str | bool | None]:
     return {"commit": commit, "dirty": None if status is None else bool(status)}
 
 
-def tracked_files(*folders: str) -> list[str]:
-    """Files below these folders that git tracks, relative to the repository; none outside one."""
-    return sorted((_git("ls-files", "--", *folders) or "").splitlines())
-
-
 def git_history() -> dict[str, int] | None:
     """Counts of commits, merges and authors of the repository; None outside one."""
     commits = _git("rev-list", "--count", "HEAD")
@@ -133,6 +128,26 @@ def package_versions(names: list[str]) -> dict[str, str | None]:
     return versions
 
 
+_described: list[dict[str, object]] = []
+
+
 def describe(rule: str, code: str) -> dict[str, object]:
-    """What every JSON result carries: rule, commit, dirty flag, code digest, device, Python."""
-    return {"rule": rule, **git_state(), "code": code, "device": cpu_name(), "python": sys.version.split()[0]}
+    """What every JSON result carries: rule, commit, dirty flag, code digest, device, Python.
+
+    The device is the processor until `computed_on` names another.
+    """
+    told: dict[str, object] = {
+        "rule": rule,
+        **git_state(),
+        "code": code,
+        "device": cpu_name(),
+        "python": sys.version.split()[0],
+    }
+    _described.append(told)
+    return told
+
+
+def computed_on(device: str) -> None:
+    """Name the device in what `describe` gave in this process: only torch, which is imported later, knows a GPU."""
+    for told in _described:
+        told["device"] = device

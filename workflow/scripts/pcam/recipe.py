@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pcam.batches import read_split
-from pcam.checkpoint import load_tensors, probabilities_of, save_checkpoint, tensors_digest
+from pcam.checkpoint import load_tensors, save_checkpoint, tensors_digest
 from pcam.determinism import fix_device
 from pcam.files import InputError, document_digest, file_digest, read_json, write_csv
 from pcam.live import Live, LiveLog, reporting
@@ -15,6 +15,7 @@ from pcam.metrics import roc_auc_error, score
 from pcam.preprocess import Preprocessing
 from pcam.runtime import describe_runtime
 from pcam.settings import TrainSettings, read_train_settings, settings_digest
+from pcam.sidecar import probabilities_of
 from pcam.survival import ResumeState, lock_target, remove_leftovers
 from pcam.training import HISTORY_COLUMNS, LAYERS_COLUMNS, STEPS_COLUMNS, architecture_of, predict, train
 

@@ -13,12 +13,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pcam.checkpoint import read_sidecar
 from pcam.files import InputError, read_json
 from pcam.metrics import expected_calibration_error, score
 from pcam.predictions import read_predictions
 from pcam.provenance import ROOT
 from pcam.settings import ThresholdSettings
+from pcam.sidecar import read_sidecar
 from pcam.thresholds import choose
 from pcam.tracking import LoggedRun
 from pcam.twin import compare_weights, differing_causes, load_weights, verdict

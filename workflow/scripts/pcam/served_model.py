@@ -7,8 +7,9 @@ import torch
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
-from pcam.checkpoint import load_checkpoint, predict_logits, probabilities
+from pcam.checkpoint import load_checkpoint, predict_logits
 from pcam.preprocess import normalise
+from pcam.sidecar import probabilities
 
 BATCH = 64  # patches at a time, as in every other prediction
 

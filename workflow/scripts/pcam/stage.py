@@ -41,7 +41,7 @@ def use_terminal(descriptor: int | None) -> None:
 def run_stage(snakemake: Any) -> Iterator[dict[str, object]]:
     """Send everything the job prints, also from child processes, to its log; give the provenance of its results.
 
-    The log begins with rule, wildcards, commit and device and ends with the duration. An InputError becomes one line
+    The log begins with rule, wildcards, commit, code digest and device and ends with the duration. An InputError becomes one line
     and exit code 1; anything else keeps its traceback, because it is our mistake.
     """
     global _terminal
@@ -69,4 +69,5 @@ def run_stage(snakemake: Any) -> Iterator[dict[str, object]]:
 def _header(wildcards: Any, described: Mapping[str, object]) -> str:
     named = " ".join(f"{key}={value}" for key, value in wildcards.items()) or "-"
     dirty = " (dirty)" if described["dirty"] else ""
-    return f"# {described['rule']} | {named} | commit {described['commit']}{dirty} | {described['device']}"
+    commit, code = f"commit {described['commit']}{dirty}", f"code {described['code']}"
+    return f"# {described['rule']} | {named} | {commit} | {code} | {described['device']}"

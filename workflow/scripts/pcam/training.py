@@ -92,6 +92,8 @@ class Learner:
         keep_freed_memory()
         self.model = build_model(architecture_of(settings)).to(device)
         self.model.tta = False  # while training, validation is a measure of progress: eight times the work buys little
+        if settings.compile:  # the compiler has a switch of its own, which fix_device leaves alone
+            torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled())
         self.forward = torch.compile(self.model) if settings.compile else self.model
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True

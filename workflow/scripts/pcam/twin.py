@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from pcam.checkpoint import load_tensors, read_sidecar, tensors_digest
+from pcam.checkpoint import load_tensors, tensors_digest
 from pcam.files import InputError, document_digest, read_csv, read_json
 from pcam.preprocess import Preprocessing
+from pcam.sidecar import read_sidecar
 
 # The order in which a difference is named: one further up can explain all that are further down.
 CAUSES = ("versions", "device", "data", "config", "code")

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pcam.answers_results import beats_always
-from pcam.answers_tuning import tuning_sentence
+from pcam.binding import count_of, derived
+from pcam.checks import FIX
 from pcam.documents import Missing, counted, estimate, is_measured, mean_sd, number, words
 
 Found = Mapping[str, Any]
@@ -23,7 +24,7 @@ def card(title: str, at: str, head: Any, text: Any, good: bool | None) -> dict[s
     }
 
 
-def gate_card(gate: Any) -> dict[str, Any]:
+def data_card(gate: Any, splits: Any) -> dict[str, Any]:
     """How every kind was judged. Good only where nothing was waived and no suspicion stays."""
     kinds = [gate.kinds[kind] for kind in gate.kinds]
     told = {
@@ -35,19 +36,25 @@ def gate_card(gate: Any) -> dict[str, Any]:
         "pass": "clean",
     }
     counts = {verdict: kinds.count(verdict) for verdict in told}
-    text = ", ".join(f"{n} {told[verdict]}" for verdict, n in counts.items() if n)
-    head = gate.open if isinstance(gate.open, Missing) else "Passed" if gate.open else "Not passed"
+    text = ", ".join(f"{derived(n, gate.kinds)} {told[verdict]}" for verdict, n in counts.items() if n)
+    head = gate.open if isinstance(gate.open, Missing) else "Gate passed" if gate.open else "Gate not passed"
     good = None if counts["waived"] or counts["kept"] or counts["unknown"] else True
-    return card("Data gate", "q2", head, f"{len(kinds)} kinds judged: {text}.", False if gate.open is False else good)
+    text = f"{count_of(gate.kinds)} kinds of defect judged: {text}."
+    sizes = [(split, splits[split].n) for split in ("train", "valid", "test")]
+    if all(isinstance(n, int) for _, n in sizes):
+        text += f" Patches after repair: {', '.join(f'{split} {n:,}' for split, n in sizes)}."
+    if splits.test_carved_from_valid is True:
+        text += " No test labels: what is called test is a part of the validation file."
+    return card("Data", "q2", head, text, False if gate.open is False else good)
 
 
 def twin_card(twin: Any, audit: Any) -> dict[str, Any]:
     """Good only where the twins agree to the bit and the audit of controls, which says that this was no luck, holds."""
     same = twin.same_bits
-    head = same if isinstance(same, Missing) else "The same bits" if same else "Other bits"
+    head = same if isinstance(same, Missing) else "Twin runs: the same bits" if same else "Twin runs: other bits"
     text = f"{twin.variant}, seed {twin.seed}, trained twice in processes of their own: {twin.verdict}."
     audited = f" Audit of the controls: {audit.sentence}." if is_measured(audit.sentence) else f" {audit.sentence}"
-    return card("Twin run", "q1", head, text + audited, same is True and audit.audit_holds is True)
+    return card("Reproducibility", "q1", head, text + audited, same is True and audit.audit_holds is True)
 
 
 def model_card(seeds: Any, baselines: Any) -> dict[str, Any]:
@@ -55,12 +62,15 @@ def model_card(seeds: Any, baselines: Any) -> dict[str, Any]:
     area, f, always = seeds.baseline.test.roc_auc, seeds.baseline.test.f_beta, baselines.always_tumour.test
     told = beats_always(f.mean, always.f_beta, "The baseline variant", f.interval, "seeds")
     colour = baselines.colour_histogram.test.roc_auc
-    text = f"ROC-AUC on {number(always.n, 0)} test patches; colour histogram {number(colour)}. {told}"
+    patches = f"On {always.n:,} test patches; a" if isinstance(always.n, int) else "A"
+    text = f"{patches} colour histogram reaches {number(colour)}. {told}"
     good: bool | None = None
     if is_measured(f.mean) and is_measured(always.f_beta):
         apart = isinstance(f.interval, list) and f.interval[0] > always.f_beta
         good = False if f.mean <= always.f_beta else True if apart else None
-    return card("Model", "q5-1", mean_sd(area), text, good)
+    summary = mean_sd(area)
+    head = summary if isinstance(summary, Missing) else f"ROC-AUC {summary}"
+    return card("Model against baselines", "q5-1", head, text, good)
 
 
 def slices_card(summary: Any, discovered: Any) -> dict[str, Any]:
@@ -70,7 +80,8 @@ def slices_card(summary: Any, discovered: Any) -> dict[str, Any]:
     weak = {(row.slice, row.value): row for row in reversed(summary.claims) if row.gap < 0}
     found = [] if isinstance(discovered, Missing) else list(discovered.confirmed)
     tested = bool(summary.tested) and not isinstance(discovered, Missing)
-    head = counted(len(weak) + len(found), "weak slice") if weak or found else "None shown" if tested else "Not tested"
+    n = derived(len(weak) + len(found), summary.claims, discovered)
+    head = counted(n, "weak slice") if n else "None shown" if tested else "Not tested"
     text = []
     if weak:
         row = summary.claims[0]
@@ -87,17 +98,44 @@ def slices_card(summary: Any, discovered: Any) -> dict[str, Any]:
     return card("Slices", "q6", head, " ".join(text), False if weak or found else True if tested else None)
 
 
+def cluster_card(bottleneck: Any, preflight: Any) -> dict[str, Any]:
+    """What ran in Slurm's jobs, by their ids, and what the pre-flight table said. A run without Slurm is to judge."""
+    if isinstance(bottleneck, Missing):
+        return card("Cluster", "q8", bottleneck, "", None)
+    machines = list(bottleneck.machines)
+    jobs = [machine for machine in machines if machine.job_id != "local"]
+    looked = preflight is not None and is_measured(preflight.result)
+    faults = [str(row.check) for row in preflight.checks if row.result == FIX] if looked else []
+    text = "; ".join(
+        f"{machine.partition}: {machine.device}, {f'job {machine.job_id}' if machine in jobs else 'no Slurm job'}"
+        for machine in machines
+    )
+    text += ". "
+    if not looked:
+        text += "No pre-flight table lies beside this run."
+    elif faults:
+        text += f"Pre-flight: to fix: {', '.join(faults)}."
+    else:
+        text += "Pre-flight: nothing to fix."
+    head = (
+        f"{counted(derived(len(jobs), bottleneck.machines), 'Slurm job')} measured" if jobs else "Not run on a cluster"
+    )
+    return card("Cluster", "q8", head, text, False if faults else True if jobs and looked else None)
+
+
 def verdicts(found: Found) -> list[dict[str, Any]]:
-    """The first screen's plain statements: title, anchor, statement, figures, and state (good, bad, open, missing)."""
-    selection, checklist = found["selection"], found["checklist"]
-    chosen = f"{words(selection.metric)} {number(selection.chosen.value)} on valid. {tuning_sentence(selection)}"
+    """The first screen's plain statements: title, anchor, statement, figures, and state (good, bad, open, missing).
+
+    `found` may lack "preflight": a run on one machine has no such table.
+    """
+    checklist = found["checklist"]
     still = checklist.open
-    open_items = " ".join(entry.item for entry in checklist["items"] if not entry.ok)
+    open_items = " ".join(str(entry.item) for entry in checklist["items"] if not entry.ok)
     return [
-        gate_card(found["gate"]),
+        data_card(found["gate"], found["splits"]),
         twin_card(found["twin"], found["determinism_runs"]),
         model_card(found["seeds"], found["baselines"]),
-        card("Tuning", "q5-2", selection.chosen.name, chosen, None),
         slices_card(found["slices_summary"], found["discovered"]),
+        cluster_card(found["bottleneck"], found.get("preflight")),
         card("Checklist", "checklist", f"{still} open" if isinstance(still, int) else still, open_items, still == 0),
     ]

@@ -1,0 +1,172 @@
+"""What stands behind the documents: every cited value with file and key, and where each cited file comes from."""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pcam.binding import Citation, Number, parts_of, take_marks
+from pcam.documents import Source, cell
+from pcam.files import document_digest, file_digest, iter_csv, read_json
+
+CONFIG = "config"  # the merged config of a run, cited like a file
+_HEADER = re.compile(r"# \w+ \| [^|]* \| commit (\w+)( \(dirty\))?(?: \| code (\w+))? \| (.*)")
+
+
+class Absent:
+    """What a key gives that is not there."""
+
+
+class Results:
+    """Values of result files by key, each file read once. Of an object or a list the value is a digest."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._config = config
+        self._digest = cache(file_digest)
+        self._json = cache(read_json)
+        self._rows: dict[str, dict[int, dict[str, str]]] = {}
+
+    def expect(self, citations: Iterable[Citation]) -> None:
+        """Read the rows of tables that are going to be asked for, each table in one pass."""
+        wanted: dict[str, set[int]] = {}
+        for file, key in citations:
+            if file.endswith(".csv") and key:
+                wanted.setdefault(file, set()).add(int(parts_of(key)[0]))
+        for file, places in wanted.items():
+            rows = enumerate(iter_csv(file)) if Path(file).is_file() else ()
+            self._rows[file] = {i: row for i, row in rows if i in places}
+
+    def value(self, file: str, key: str) -> Any:
+        """A number, text, truth value or None; "sha256:…" for a whole file, object or list; Absent.
+
+        Raises: InputError when the file cannot be read.
+        """
+        if file == CONFIG:
+            return _part(self._config, parts_of(key))
+        if not Path(file).is_file():
+            return Absent
+        if file.endswith(".json") and key:
+            return _part(self._json(file), parts_of(key))
+        if file.endswith(".csv") and key:
+            if file not in self._rows:
+                self.expect([(file, key)])
+            place, column = parts_of(key)
+            row = self._rows[file].get(int(place), {})
+            return cell(row[str(column)]) if column in row else Absent
+        if file.endswith(".txt"):
+            return Path(file).read_text().strip()
+        return f"sha256:{self._digest(file)}"
+
+
+def _part(value: Any, parts: Sequence[str | int]) -> Any:
+    for part in parts:
+        if isinstance(part, int):
+            if not isinstance(value, list | tuple) or part >= len(value):
+                return Absent
+            value = value[part]
+        else:
+            names = {str(name): name for name in value} if isinstance(value, Mapping) else {}
+            if part not in names:
+                return Absent
+            value = value[names[part]]
+    return f"sha256:{document_digest(value)}" if isinstance(value, Mapping | list | tuple) else value
+
+
+class Book:
+    """Gives each citation its id, in the order in which documents cite."""
+
+    def __init__(self) -> None:
+        self._ids: dict[Citation, int] = {}
+
+    def bind(self, marked: str) -> dict[str, Any]:
+        """`text` without marks, and `numbers`: start, end and the ids of what each cites."""
+        text, numbers = take_marks(marked)
+        bound: list[Number] = [
+            {**number, "cites": [self._ids.setdefault(cite, len(self._ids)) for cite in number["cites"]]}
+            for number in numbers
+        ]
+        return {"text": text, "numbers": bound}
+
+    def cited(self, results: Results) -> list[dict[str, Any]]:
+        """File, key and value of each; a value that was sought and is not there is `missing`."""
+        results.expect(self._ids)
+        entries = []
+        for file, key in self._ids:
+            value = results.value(file, key)
+            gone = {"value": None, "missing": True} if value is Absent else {"value": value}
+            entries.append({"file": file, "key": key, **gone})
+        return entries
+
+
+class Origins:
+    """Where results come from: commit, dirty, code and device, as the result says itself, or a JSON file that its rule
+    wrote beside it, or the first line of its rule's log. What none of them tells is None.
+    """
+
+    def __init__(self, sources: Mapping[str, Source], logs: Mapping[str, str]) -> None:
+        self._logs = logs
+        self._beside: dict[tuple[str, Path], str] = {}
+        for source in sources.values():
+            if source.path.endswith(".json") and Path(source.path).is_file():
+                self._beside.setdefault((source.rule, Path(source.path).parent), source.path)
+        self._told = cache(lambda path: read_json(path).get("provenance", {}))
+
+    def of(self, source: Source) -> dict[str, Any]:
+        if source.path.endswith(".json"):
+            path = source.path if Path(source.path).is_file() else None
+        else:
+            path = self._beside.get((source.rule, Path(source.path).parent))
+        told = self._told(path) if path else self._of_log(self._logs.get(source.path))
+        return {key: told.get(key) for key in ("commit", "dirty", "code", "device")}
+
+    def _of_log(self, log: str | None) -> dict[str, Any]:
+        if log is None or not Path(log).is_file():
+            return {}
+        with Path(log).open() as lines:
+            found = _HEADER.match(lines.readline())
+        if found is None:
+            return {}
+        commit, dirty, code, device = found.groups()
+        known = commit != "None"
+        return {"commit": commit if known else None, "dirty": bool(dirty) if known else None, "code": code,
+                "device": device}  # fmt: skip
+
+
+def documented(
+    texts: Mapping[str, str],
+    verdicts: Sequence[Mapping[str, str]],
+    unbound: Mapping[str, Sequence[str]],
+    sources: Mapping[str, Source],
+    logs: Mapping[str, str],
+    config: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """The documents without marks, and results/evidence.json: their numbers, what these cite, where that comes from."""
+    book, plain, documents = Book(), {}, {}
+    for path, marked in texts.items():
+        bound = book.bind(marked)
+        plain[path] = bound["text"]
+        documents[path] = {"sha256": hashlib.sha256(bound["text"].encode()).hexdigest(), "numbers": bound["numbers"]}
+    screen = [{**verdict, **{key: book.bind(verdict[key]) for key in ("head", "text")}} for verdict in verdicts]
+    cited = book.cited(Results(config))
+    origins = Origins(sources, logs)
+    told: dict[str, Any] = {}
+    for source in sources.values():
+        if Path(source.path).is_file():
+            written = datetime.fromtimestamp(Path(source.path).stat().st_mtime, UTC).isoformat(timespec="seconds")
+            digest = file_digest(source.path)
+            told[source.path] = {"rule": source.rule, **origins.of(source), "written": written, "sha256": digest}
+    run = {key: provenance.get(key) for key in ("rule", "commit", "dirty", "code", "device")}
+    told[CONFIG] = {**run, "written": None, "sha256": document_digest(config)}
+    return plain, {
+        "documents": documents,
+        "verdicts": screen,
+        "cited": cited,
+        "missing": [{"file": entry["file"], "key": entry["key"]} for entry in cited if entry.get("missing")],
+        "unbound": {path: list(words) for path, words in unbound.items() if words},
+        "sources": told,
+        "provenance": dict(provenance),
+    }
