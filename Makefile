@@ -2,8 +2,9 @@
 PYTHON ?= python3
 CORES ?= 4
 BIN = .venv/bin
-# Two test files at a time, in the order of tests/conftest.py; within a file tests share what they set up.
-SPREAD = --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 25
+# Two test files at a time, in the order of tests/conftest.py; within a file tests share what they set up. Three of the
+# slow ones: those on Slurm mostly wait.
+SPREAD = --dist loadfile --no-loadscope-reorder --durations 25
 .DEFAULT_GOAL := run
 .PHONY: run test test-slow bench bench-recipes golden style lock check-pins environment-cpu tiny scan config-readme sbatch ui clean
 
@@ -12,10 +13,10 @@ run: .venv/runtime
 	@echo "The report lies at $(CURDIR)/results/report.html"
 
 test: .venv/dev
-	$(BIN)/python -m pytest $(SPREAD) -m "not slow" tests
+	$(BIN)/python -m pytest $(SPREAD) --numprocesses 2 -m "not slow" tests
 
 test-slow: .venv/dev
-	$(BIN)/python -m pytest $(SPREAD) -m slow tests
+	$(BIN)/python -m pytest $(SPREAD) --numprocesses 3 -m slow tests
 
 style: .venv/dev
 	$(BIN)/ruff check .

@@ -319,7 +319,7 @@ def test_stamps_are_described_and_a_stamp_of_one_class_is_named_for_what_it_look
     many = evidence("poison", change)
     assert "9 always at one place, 0 at several" in audit.stamp_sentence(many)
     assert "backdoor" not in audit.stamp_sentence(many)
-    assert audit.stamp_sentence(many).endswith("The 8 first are listed.")
+    assert audit.stamp_sentence(many).endswith("The first of them are listed.")
     assert audit.stamp_rows(many)[0][:3] == ["6 × 7 px, of one colour", 16, "fixed, row 3, column 90"]
     assert "no stamped trigger was found" in audit.stamp_sentence(
         evidence("poison", lambda data: data.update(stamps=[]))
@@ -473,7 +473,7 @@ def test_the_cluster_card_names_slurm_s_jobs_and_what_preflight_would_have_fixed
     assert local["text"] == "p0: a GPU, no Slurm job. No pre-flight table lies beside this run."
     both = card(passed, "4711", "local")
     assert (both["head"], both["state"]) == ("1 Slurm job measured", "good")
-    assert both["text"] == "p0: a GPU, job 4711; p1: a GPU, no Slurm job. Pre-flight: nothing to fix in 2 checks."
+    assert both["text"] == "p0: a GPU, job 4711; p1: a GPU, no Slurm job. Pre-flight: nothing to fix."
     assert card(passed, "local")["state"] == "open"
     assert card(None, "4711")["state"] == "open"
     stopped = card(faulty, "4711")

@@ -41,8 +41,8 @@ def use_terminal(descriptor: int | None) -> None:
 def run_stage(snakemake: Any) -> Iterator[dict[str, object]]:
     """Send everything the job prints, also from child processes, to its log; give the provenance of its results.
 
-    The log begins with rule, wildcards, commit, code digest and device and ends with the duration. An InputError becomes one line
-    and exit code 1; anything else keeps its traceback, because it is our mistake.
+    The log begins with rule, wildcards, commit, code digest and device and ends with the duration. An InputError becomes
+    one line and exit code 1; anything else keeps its traceback, because it is our mistake.
     """
     global _terminal
     described = provenance.describe(snakemake.rule, snakemake.params.code)
