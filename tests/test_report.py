@@ -14,6 +14,8 @@ from benchmark_evidence import SHOWN as SHOWN_OF_BENCHMARK
 from benchmark_evidence import benchmark_results
 from build_report import build_report
 from check_submission import ITEMS, check_members
+from collaboration_evidence import SHOWN as SHOWN_OF_COLLABORATION
+from collaboration_evidence import collaboration_results
 from dynamics_evidence import dynamics_evidence
 from errors_evidence import SHOWN as SHOWN_OF_ERRORS
 from errors_evidence import errors_results
@@ -131,6 +133,7 @@ PICTURES = (
     "slices",
     "discovered",
     "silent",
+    "history",
     "throughput",
 )
 PLANNED = ("bundle",)
@@ -245,12 +248,12 @@ def results() -> dict:
         ],
         **errors_results(),
         **benchmark_results(),
+        **collaboration_results(),
         "environment": {
             "python": "3.11.0",
             "device": "a CPU",
             "accelerator": None,
             "git": {"commit": "01", "dirty": False},
-            "history": {"commits": 9, "merges": 2, "authors": 3},
             "packages": {"torch": {}},
             "unpinned": [],
             "differing": [],
@@ -435,7 +438,7 @@ SHOWN = [
     ("splits", "train", "n"), ("splits", "test", "positives"), ("normalisation", "n"), ("normalisation", "mean", 2),
     ("runs", "runs", 0, "metrics"), ("selection", "chosen", "value"), ("champion", "threshold"),
     ("champion", "threshold_rule", "n"), ("champion", "settings", "dropout"), *SHOWN_OF_ERRORS,
-    *SHOWN_OF_BENCHMARK, ("spikes", "runs", 0, "steps"),
+    *SHOWN_OF_BENCHMARK, *SHOWN_OF_COLLABORATION, ("spikes", "runs", 0, "steps"),
     ("spikes", "runs", 0, "median"), ("spikes", "runs", 1, "largest", "grad_norm"), ("spikes", "runs", 0, "spikes"),
     ("spikes", "runs", 1, "largest", "epoch_median"), ("spikes", "runs", 0, "spikes_in_epoch_largest"),
     ("spikes", "runs", 0, "layers", "stem", "last_epoch"), ("spikes", "runs", 1, "correlation_with_loss"),
@@ -444,7 +447,7 @@ SHOWN = [
     ("spike_steps", 1, 14), ("spike_steps", 1, 16), ("schedules", "variants", "baseline", "roc_auc", "mean"),
     ("schedules", "variants", "constant_lr", "loss", "sd"), ("schedules", "comparisons", 0, "mean"),
     ("schedules", "comparisons", 1, "interval", 0), ("schedules", "comparisons", 0, "differences", 1),
-    ("schedules", "n_valid"), ("schedules", "roc_auc_standard_error"), ("environment", "history", "merges"),
+    ("schedules", "n_valid"), ("schedules", "roc_auc_standard_error"),
 ]  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Describe what the run ran on: packages, device, repository, environment variables.
 
-Reads: requirements.in (direct packages), requirements.txt (pins), the repository's history.
+Reads: requirements.in (direct packages), requirements.txt (pins), the state of the repository.
 Writes: results/environment.json.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pcam.files import InputError, write_json
-from pcam.provenance import git_history, git_state, import_closure, package_versions
+from pcam.provenance import git_state, import_closure, package_versions
 from pcam.stage import run_stage
 
 # These change numerical results or speed, or let in what the configuration does not show.
@@ -108,7 +108,6 @@ def describe_environment(
         "unpinned": [name for name, pin in wanted.items() if pin is None],
         "differing": [name for name, package in packages.items() if package["agrees"] is False],
         "git": git_state(),
-        "history": git_history(),
         "files": {name: (Path(root) / name).is_file() for name in repository_files},
         "readme_sections": readme_sections(Path(root)),
         "inference_files": inference_files(Path(root)),

@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from pcam.answers_benchmark import benchmark_answers
+from pcam.answers_collaboration import collaboration_answers
 from pcam.answers_errors import errors_answers
 from pcam.answers_results import results_answers
 from pcam.answers_silent import silent_answers
@@ -66,6 +67,7 @@ def model_answers(found: Found, config: Mapping[str, Any], runs: Runs) -> dict[s
         tuning_answers(found, config, variants),
         errors_answers(found),
         silent_answers(found),
+        collaboration_answers(found),
         benchmark_answers(found, config),
         own,
     )

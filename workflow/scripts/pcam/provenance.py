@@ -95,16 +95,6 @@ def git_state() -> dict[str, str | bool | None]:
     return {"commit": commit, "dirty": None if status is None else bool(status)}
 
 
-def git_history() -> dict[str, int] | None:
-    """Counts of commits, merges and authors of the repository; None outside one."""
-    commits = _git("rev-list", "--count", "HEAD")
-    if commits is None:
-        return None
-    merges = _git("rev-list", "--count", "--merges", "HEAD") or "0"
-    authors = {line for line in (_git("log", "--format=%ae") or "").splitlines() if line}
-    return {"commits": int(commits), "merges": int(merges), "authors": len(authors)}
-
-
 @cache
 def cpu_name() -> str:
     """The processor's name as the kernel prints it, else the platform's."""

@@ -41,7 +41,7 @@ def use_terminal(descriptor: int | None) -> None:
 def run_stage(snakemake: Any) -> Iterator[dict[str, object]]:
     """Send everything the job prints, also from child processes, to its log; give the provenance of its results.
 
-    The log begins with rule, wildcards, commit, code digest and device and ends with the duration. An InputError becomes
+    The log begins with rule, wildcards, commit, code digest, device; it ends with the duration. An InputError becomes
     one line and exit code 1; anything else keeps its traceback, because it is our mistake.
     """
     global _terminal
