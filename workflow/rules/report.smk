@@ -164,6 +164,7 @@ EVIDENCE = {
     "stress": ("results/deployment/deployment.json", "measure_deployment"),
     "selection": ("results/champion/selection.json", "select_champion"),
     "champion": ("results/champion/weights.json", "choose_threshold"),
+    "onnx": ("results/champion/onnx.json", "export_onnx"),
     "slices": ("results/slices/slices.csv", "slice_metrics"),
     "slices_summary": ("results/slices/slices.json", "slice_metrics"),
     "errors": ("results/slices/errors.json", "measure_errors"),

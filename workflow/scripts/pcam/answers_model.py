@@ -36,8 +36,21 @@ def offline_files(files: Any) -> Any:
     """What has to lie on the stick besides the packages: code, weights, sidecar, guard."""
     if isinstance(files, Missing):
         return files
-    named = [*files, "results/champion/weights.pt", "results/champion/weights.json", "results/champion/guard.json"]
-    return Markup(", ".join(str(code(name)) for name in named))
+    named = [*files, *(f"results/champion/{name}" for name in ("weights.pt", "weights.json", "guard.json"))]
+    alike = [f"results/champion/{name}" for name in ("weights.onnx", "onnx.json")]
+    listed, instead = (Markup(", ").join(code(name) for name in names) for names in (named, alike))
+    return Markup(f"{listed}; with onnxruntime, {instead} instead of weights.pt")
+
+
+def onnx_sentence(onnx: Any) -> Any:
+    """How far the answers of the exported graph are from those of torch."""
+    if isinstance(onnx, Missing):
+        return onnx
+    return (
+        f"The ONNX graph was tried against torch on {onnx.patches:,} test patches: its logits differ by "
+        f"{onnx.largest_logit_difference:.2g} at most (allowed: {onnx.tolerance:g}), its probabilities by "
+        f"{onnx.largest_probability_difference:.2g}, and {onnx.decisions_that_differ:,} decisions are other ones."
+    )
 
 
 def checklist_rows(checklist: Any) -> Rows:
@@ -59,6 +72,7 @@ def model_answers(found: Found, config: Mapping[str, Any], runs: Runs) -> dict[s
         "readme_link": f"{link.rstrip('/')}#readme" if link else None,
         "readme_sentence": readme_sentence(found["environment"].readme_sections),
         "offline_files": offline_files(found["environment"].inference_files),
+        "onnx_sentence": onnx_sentence(found["onnx"]),
         "checklist_table": checklist_rows(found["checklist"]),
         "checklist_lines": [{"item": entry["item"], "ok": entry.ok} for entry in found["checklist"]["items"]],
     }
