@@ -78,10 +78,12 @@ ui: .venv/runtime
 	@MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/python -m mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 \
 		--backend-store-uri sqlite:///$(DATABASE)
 
-# What a server without a GPU installs: the CPU build of torch saves gigabytes. `make` then finds it in place.
+# What a machine without a GPU installs: the CPU build of torch, which uv picks, saves gigabytes. `make` then finds it in
+# place.
 environment-cpu:
 	$(PYTHON) -m venv .venv
-	uv pip install --python $(BIN)/python --torch-backend cpu -r requirements.txt -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$(grep '^uv==' requirements-dev.txt)
+	$(BIN)/uv pip install --python $(BIN)/python --torch-backend cpu -r requirements.txt -r requirements-dev.txt
 	touch .venv/runtime && sleep 1 && touch .venv/dev
 
 # The whole workflow on a tiny set, in this folder: minutes.

@@ -10,9 +10,11 @@ weights knows the validation patches: where the patches at hand differ by more t
 """
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +36,7 @@ GUARD = "guard.json"  # beside the weights
 BAD_INPUT, USAGE, REFUSED = 1, 2, 3
 EXIT_CODES = f"""exit codes:
   0  every patch has an answer
-  {BAD_INPUT}  weights or an input cannot be read; one line says which and why
+  {BAD_INPUT}  weights or an input cannot be read, or an output cannot be written; one line says which and why
   {USAGE}  wrong options
   {REFUSED}  --guard refuse, and the patches differ from those of validation
 """
@@ -59,25 +61,38 @@ def predict_patches(
 
 
 def classify(
-    predictor: Predictor, inputs: Sequence[str], watch: Watch | None = None, *, stride: int = SIZE
+    predictor: Predictor,
+    inputs: Sequence[str],
+    watch: Watch | None = None,
+    maps: Maps | None = None,
+    *,
+    stride: int = SIZE,
 ) -> Iterator[Answer]:
-    """Answers, streamed in batches; the watch has seen all patches when they have ended.
+    """Answers, streamed in batches; watch and maps have seen all patches when they have ended.
 
     Raises: InputError when the model has no threshold, or an input is missing, damaged or no patch.
     """
     if (threshold := predictor.threshold) is None:
         raise InputError(f"{predictor.file}: no threshold was chosen for it; use results/champion/weights.pt")
-    blocks_read = blocks_of(inputs, stride, lambda line: say(f"note: {line}"))
+    blocks_read = blocks_of(inputs, stride, note)
     for blocks in ahead(in_batches(blocks_read, predictor.batch)):
         pixels = blocks[0].pixels if len(blocks) == 1 else np.concatenate([block.pixels for block in blocks])
         probabilities = predictor.probabilities(pixels)
         if watch is not None:
             watch.see(blocks, pixels, probabilities)
+        if maps is not None:
+            maps.see(blocks, probabilities)
         yield from answers_of(blocks, probabilities, threshold)
+    if maps is not None:
+        maps.finish()
 
 
 def say(line: str) -> None:
     print(line.replace("\n", "\\n"), file=sys.stderr)  # a file's name may hold line breaks
+
+
+def note(line: str) -> None:
+    say(f"note: {line}")
 
 
 class Refused(Exception):
@@ -90,22 +105,23 @@ def run(arguments: argparse.Namespace, weights: Path) -> None:
         raise InputError(
             f"{weights}: no such file; name the weights first, or publish a run's with `snakemake publish`"
         )
+    if arguments.output is not None and Path(arguments.output).is_dir():
+        raise InputError(f"{arguments.output}: is a folder; name a file in it for --output")
+    maps = Maps(Path(arguments.map), arguments.stride, note) if arguments.map is not None else None
     predictor = Predictor(weights, device=arguments.device, tta=arguments.tta, batch=arguments.batch)
     if predictor.file != weights:
-        say(f"note: {predictor.file} answers, for {weights} needs a package that is not installed")
+        note(f"{predictor.file} answers, for {weights} needs a package that is not installed")
     if predictor.tta != predictor.trained_tta:
-        say(f"note: the threshold was chosen with --{'' if predictor.trained_tta else 'no-'}tta")
+        note(f"the threshold was chosen with --{'' if predictor.trained_tta else 'no-'}tta")
     path = predictor.file.with_name(GUARD)
     needed = arguments.guard == "refuse" or arguments.watch
     watch = None
     if arguments.guard != "off" and (needed or path.exists()):
         watch = Watch(read_guard(path, predictor.sidecar))
-    answers = counted(classify(predictor, arguments.inputs, watch, stride=arguments.stride))
-    if arguments.map is not None:
-        answers = Maps(Path(arguments.map), arguments.stride).through(answers)
+    answers = counted(classify(predictor, arguments.inputs, watch, maps, stride=arguments.stride))
     with opened(arguments.output, held_back=arguments.guard == "refuse") as handle:
         write_answers(handle, answers, arguments.format)
-        warning, note = (None, None) if watch is None else watch.findings()
+        warning, single = (None, None) if watch is None else watch.findings()
         if watch is not None and arguments.watch:
             for line in watch.report():
                 say(f"watch: {line}")
@@ -113,10 +129,10 @@ def run(arguments: argparse.Namespace, weights: Path) -> None:
             raise Refused(warning)
     if warning and not arguments.watch:  # whose report tells it
         say(f"warning: {warning}")
-    if note:
-        say(f"note: {note}")
+    if single:
+        note(single)
     if watch is None and arguments.guard == "warn":
-        say(f"note: no {GUARD} beside {predictor.file}, so the patches were compared with none")
+        note(f"no {GUARD} beside {predictor.file}, so the patches were compared with none")
 
 
 def parsed() -> tuple[argparse.Namespace, Path]:
@@ -169,10 +185,19 @@ def parsed() -> tuple[argparse.Namespace, Path]:
     return arguments, weights
 
 
+def forget_stdout() -> None:
+    """Python would complain once more at its end of what stdout could not take."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main() -> int:
     """The exit code."""
+    arguments, weights = parsed()
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # as names of files among the arguments
     try:
-        run(*parsed())
+        run(arguments, weights)
     except InputError as error:
         say(f"error: {error}")
         return BAD_INPUT
@@ -180,8 +205,13 @@ def main() -> int:
         say(f"refused: {finding}; --guard warn prints the answers all the same")
         return REFUSED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains once more at its end
+        forget_stdout()
         say("error: stdout was closed before all answers were written")
+        return BAD_INPUT
+    except OSError as error:
+        forget_stdout()
+        place = error.filename or arguments.output or "stdout"
+        say(f"error: {place}: {error.strerror or error}; write where there are room and the right to write")
         return BAD_INPUT
     return 0
 

@@ -3,7 +3,8 @@
 The network of the default recipe, with and without averaging over the symmetries, on patches of a drawn slide. What is
 compared alternates within a round; medians, and medians of ratios within a round, count. Decoding, guard and start of
 the program are told apart. One thread, whose processor time counts, so that other work on the machine weighs little; of
-the program's start, the time gone by. Use: python bench/bench_inference.py OUT.json [--folder SCRATCH]
+the program's start, the time gone by. It ends with 1 when a patch costs more than LIMIT.
+Use: python bench/bench_inference.py OUT.json [--folder SCRATCH]
 """
 
 import argparse
@@ -14,12 +15,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}  # numpy and torch read them once, on import
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
@@ -104,7 +105,12 @@ def seconds(work: Callable[[], object], clock: Callable[[], float]) -> float:
     return clock() - began
 
 
-def main() -> None:
+def exit_code(median: Mapping[str, float]) -> int:
+    """0 where every median ratio is within LIMIT, else 1."""
+    return int(not all(value <= LIMIT for value in median.values()))
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out")
     parser.add_argument("--folder", help="where the files are written; 60 MB for the default size")
@@ -167,7 +173,8 @@ def main() -> None:
     print(
         ", ".join(f"{name}: {value:.3f} x the bare forward pass" for name, value in median.items()), f"(limit {LIMIT})"
     )
+    return exit_code(median)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -466,18 +466,24 @@ def test_the_cluster_card_names_slurm_s_jobs_and_what_preflight_would_have_fixed
         machines = [{"partition": f"p{i}", "device": "a GPU", "job_id": job} for i, job in enumerate(jobs)]
         return plain(cluster_card(node({"machines": machines}), None if preflight is None else node(preflight)))
 
-    passed = {"result": "pass", "checks": [{"check": "account", "result": "pass"}, {"check": "git", "result": "warn"}]}
-    faulty = {"result": "fix", "checks": [{"check": "account", "result": "fix"}, {"check": "git", "result": "pass"}]}
+    def table(**results: str) -> dict[str, Any]:
+        checks = [{"check": check, "result": result} for check, result in results.items()]
+        return {"result": "fix" if "fix" in results.values() else "pass", "checks": checks,
+                "provenance": {"commit": "1234567890", "dirty": False}}  # fmt: skip
+
+    passed, faulty = table(account="pass", git="does not apply"), table(account="fix", git="pass")
     local = card(None, "local")
     assert (local["head"], local["state"]) == ("Not run on a cluster", "open")
     assert local["text"] == "p0: a GPU, no Slurm job. No pre-flight table lies beside this run."
     both = card(passed, "4711", "local")
     assert (both["head"], both["state"]) == ("1 Slurm job measured", "good")
-    assert both["text"] == "p0: a GPU, job 4711; p1: a GPU, no Slurm job. Pre-flight: nothing to fix."
+    assert both["text"] == "p0: a GPU, job 4711; p1: a GPU, no Slurm job. Pre-flight at commit 12345678: nothing to fix."
+    unsure = card(table(account="not known", time="not known", git="warn"), "4711")
+    assert unsure["state"] == "open" and unsure["text"].endswith("nothing to fix; warn: 1; not known: 2.")
     assert card(passed, "local")["state"] == "open"
     assert card(None, "4711")["state"] == "open"
     stopped = card(faulty, "4711")
-    assert stopped["state"] == "bad" and "Pre-flight: to fix: account." in stopped["text"]
+    assert stopped["state"] == "bad" and "12345678: to fix: account." in stopped["text"]
     assert cluster_card(Missing(SOURCE), None)["state"] == "missing"
 
 

@@ -152,7 +152,9 @@ def test_merges_are_replayed_and_each_conflict_tells_whose_version_the_merge_hol
 
 def test_the_answers_say_it(merged: Repository, tmp_path: Path) -> None:
     answers = sentences(tmp_path, merged.root)
-    assert "1 goes together by itself and 1 conflicts" in answers["conflict_sentence"]
+    assert "(2), 2 were merged again from the two parents: 1 goes together by itself and 1 conflicts" in (
+        answers["conflict_sentence"]
+    )
     assert {row[3]: row[4] for row in answers["conflict_table"]} == {
         "one.txt": "the version of the line merged into",
         "two.txt": "the version of the branch",
@@ -165,7 +167,29 @@ def test_the_answers_say_it(merged: Repository, tmp_path: Path) -> None:
     assert "secret@example.org" not in (tmp_path / "collaboration.json").read_text()
 
 
-def test_a_file_that_one_side_removed_and_a_merge_of_three_branches(repository: Repository) -> None:
+@pytest.mark.parametrize(
+    ("subject", "kind"),
+    [
+        ("Merge branch 'main' of github.com:a/b", "pull of the same branch"),
+        ("Merge branch 'dev' of github.com:a/b into dev", "pull of the same branch"),
+        ("Merge remote-tracking branch 'origin/main'", "pull of the same branch"),
+        ("Merge remote-tracking branch 'refs/remotes/origin/x/y' into x/y", "pull of the same branch"),
+        ("Merge remote-tracking branch 'origin/feature-x'", "branch"),
+        ("Merge branch 'feature' of github.com:a/b into main", "branch"),
+        ("Merge branch 'main' of github.com:a/b into feature", "branch"),
+        ("Merge branch 'main' into feature", "branch"),
+    ],
+)
+def test_a_pull_is_told_from_a_branch_that_came_by_a_remote(repository: Repository, subject: str, kind: str) -> None:
+    repository.commit("first")
+    repository.branch("other")
+    repository.commit("second", BEN)
+    repository.merge("other", subject)
+    [merge] = told(repository.root)["merges"]["newest"]
+    assert merge["kind"] == kind
+
+
+def test_a_file_that_one_side_removed_and_a_merge_of_three_branches(repository: Repository, tmp_path: Path) -> None:
     repository.commit("first", gone__txt="1\n")
     for name in ("a", "b"):
         repository.branch(name, "main")
@@ -183,6 +207,10 @@ def test_a_file_that_one_side_removed_and_a_merge_of_three_branches(repository: 
     removed, octopus = told(repository.root)["merges"]["newest"]
     assert removed["conflicts"] == [{"path": "gone.txt", "resolved": "first side"}]
     assert (octopus["outcome"], octopus["note"]) == (None, "it has more than two parents")
+    said = sentences(tmp_path, repository.root)["conflict_sentence"]
+    assert "Of the newest merges (2), 1 was merged again" in said
+    assert "0 go together by themselves and 1 conflicts" in said
+    assert "Not replayed: 1 (it has more than two parents)." in said
 
 
 def test_only_the_newest_merges_are_replayed_and_that_is_said(merged: Repository, tmp_path: Path) -> None:
@@ -205,7 +233,10 @@ def test_a_shallow_clone_says_so_and_claims_nothing_of_what_it_lacks(merged: Rep
     answers = sentences(tmp_path, shallow)
     assert "the clone is shallow" in answers["history_sentence"] and "outside" in answers["origin_sentence"]
     assert answers["branch_table"][0][2:5] == ["undefined"] * 3
-    assert "Not replayed: 1" in answers["conflict_sentence"]
+    assert answers["conflict_sentence"] == (
+        "None of the newest merges (1) could be merged again, so whether they conflicted is not known: "
+        f"{history.NO_BASE}."
+    )
     before = history_state(shallow)
     subprocess.run(["git", "-C", shallow, "fetch", "--quiet", "--unshallow"], check=True)
     assert history_state(shallow) != before and told(shallow)["merges"]["conflicting"] == 1
@@ -334,6 +365,18 @@ def test_what_ci_would_let_through_is_found(tmp_path: Path) -> None:
     for said in ("pull requests", "some/action", "loose", "time limit", "may fail", "CODEOWNERS", "Hooks"):
         assert said in doors
     assert "not readable: it is no YAML file" in answers["ci_job_table"][-1][1]
+
+
+def test_ci_files_that_are_no_text_or_no_file_and_a_job_that_calls_another_workflow(tmp_path: Path) -> None:
+    folder = tmp_path / ".github" / "workflows"
+    (folder / "a.yml").mkdir(parents=True)
+    (folder / "b.yml").write_text("jobs: {call: {uses: o/r/.github/workflows/x.yml@main}}")
+    (tmp_path / ".ci").mkdir()
+    (tmp_path / ".ci" / "run").write_bytes(b'step "lint"\n# caf\xe9\nstep "tests"\n')
+    ci = describe_ci(tmp_path)
+    assert [workflow["file"] for workflow in ci["workflows"]] == [".github/workflows/b.yml"]
+    assert (ci["actions"], ci["pinned"], ci["unpinned"]) == (1, 0, ["o/r/.github/workflows/x.yml"])
+    assert ci["script_steps"] == ["lint", "tests"]
 
 
 def test_numbers_of_the_evidence_stand_in_the_answers(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """inference.py as a stranger uses it: all kinds of input and output, hostile files, the ONNX graph without torch."""
 
+import errno
 import gzip
 import hashlib
 import io
@@ -13,6 +14,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import h5py
 import numpy as np
@@ -24,10 +26,12 @@ from PIL import Image
 from test_inference import Runs, guarded, infer, pixels, program, refused, rows, weights
 
 import inference
+from pcam import provenance
 from pcam.checkpoint import load_checkpoint, save_checkpoint
 from pcam.files import InputError, read_json, write_json
 from pcam.hdf5 import write_patches
 from pcam.model import Architecture, build_model
+from pcam.outputs import COLOURS, draw_map
 from pcam.predictor import Predictor
 
 __all__ = ["guarded", "weights"]  # fixtures
@@ -107,6 +111,63 @@ def test_an_export_that_answers_otherwise_is_refused(
     assert not out.exists()
 
 
+def test_an_export_writes_nothing_without_a_threshold_and_names_no_gpu(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "x.npy", pixels(3))
+    described = provenance.describe("export_onnx", "")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    out = [tmp_path / name for name in ("weights.onnx", "onnx.json")]
+    export_onnx(str(weights), str(tmp_path / "x.npy"), *map(str, out), threads=1, provenance=described)
+    assert read_json(out[1])["provenance"]["device"] == provenance.cpu_name()
+    for path in out:
+        path.unlink()
+    write_json(tmp_path / "weights.json", read_json(tmp_path / "weights.json") | {"threshold": None})
+    with pytest.raises(InputError, match="no threshold was chosen"):
+        export_onnx(str(weights), str(tmp_path / "x.npy"), *map(str, out), threads=1, provenance=described)
+    assert not any(path.exists() for path in out)
+
+
+def test_a_network_on_torch_computes_without_tf32(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in (torch.backends.cudnn, torch.backends.cuda.matmul):
+        monkeypatch.setattr(place, "allow_tf32", True)
+    Predictor(weights)
+    assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
+
+
+@pytest.mark.parametrize("kind", ["link", "link of a link", "external", "virtual"])
+def test_an_hdf5_file_that_shows_another_files_values_is_refused(tmp_path: Path, weights: Path, kind: str) -> None:
+    write_patches(tmp_path / "secret.h5", pixels(2))
+    with h5py.File(tmp_path / "x.h5", "w") as handle:
+        match kind:
+            case "link":
+                handle["x"] = h5py.ExternalLink("secret.h5", "x")
+            case "link of a link":
+                handle["there"] = h5py.ExternalLink("secret.h5", "/")
+                handle["x"] = h5py.SoftLink("/there/x")
+            case "external":
+                size = pixels(2).nbytes
+                handle.create_dataset("x", (2, 96, 96, 3), np.uint8, external=[(str(tmp_path / "secret.h5"), 0, size)])
+            case "virtual":
+                layout = h5py.VirtualLayout((2, 96, 96, 3), np.uint8)
+                layout[:] = h5py.VirtualSource("secret.h5", "x", (2, 96, 96, 3))
+                handle.create_virtual_dataset("x", layout)
+    refused(infer(weights, tmp_path / "x.h5"), "x.h5: x lies in another file")
+
+
+def test_the_benchmark_ends_with_one_above_its_limit() -> None:
+    code = (
+        "import bench_inference as b; print(b.exit_code({'a': 1.0, 'b': b.LIMIT}), b.exit_code({'a': 1.0, 'b': 1.2}))"
+    )
+    code += "; print(b.exit_code({'a': float('nan')}), b.torch.get_num_threads())"
+    environment = {**os.environ, "OMP_NUM_THREADS": "2", "PYTHONPATH": str(ROOT / "bench")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, env=environment
+    )
+    assert done.stdout.split() == ["0", "1", "1", "1"]
+
+
 def test_without_torch_the_graph_answers_and_takes_the_place_of_weights_pt(tmp_path: Path, exported: Path) -> None:
     expected = numbers(infer(tmp_path / "weights.pt", tmp_path / "x.h5"))
     done = alone(exported, tmp_path / "x.h5", "--guard", "off")
@@ -127,6 +188,13 @@ def test_a_graph_that_does_not_belong_to_its_sidecar_is_refused(tmp_path: Path, 
     exported.write_bytes(content)
     write_json(tmp_path / "onnx.json", {**record, "weights": "0"})
     refused(infer(*asked), "belongs to other weights")
+    write_json(tmp_path / "onnx.json", record)
+    sidecar = read_json(tmp_path / "weights.json")
+    write_json(tmp_path / "weights.json", sidecar | {"preprocessing": {"mean": [0.0] * 3, "std": [1.0] * 3}})
+    refused(infer(*asked), "onnx.json: preprocessing is {'mean': [0.7, 0.5, 0.6]")
+    write_json(tmp_path / "weights.json", sidecar | {"architecture": sidecar["architecture"] | {"tta": True}})
+    refused(infer(*asked), "onnx.json: averaged_over_symmetries is False, not True as")
+    write_json(tmp_path / "weights.json", sidecar)
     exported.write_bytes(b"no graph")
     write_json(tmp_path / "onnx.json", {**record, "sha256": hashlib.sha256(b"no graph").hexdigest()})
     refused(infer(*asked), "onnxruntime cannot load it")
@@ -146,14 +214,27 @@ def test_a_sidecar_that_states_nonsense_is_refused(tmp_path: Path, weights: Path
     path = weights.with_suffix(".json")
     document = json.loads(path.read_text())
     for change, said in (
-        ({"threshold": "high"}, "threshold is 'high', not a number"),
-        ({"threshold": True}, "threshold is True, not a number"),
+        ({"threshold": "high"}, 'threshold is "high", not a number from 0 to 1'),
+        ({"threshold": True}, "threshold is true, not a number"),
+        ({"threshold": 5}, "threshold is 5, not a number from 0 to 1"),
+        ({"threshold": -0.1}, "threshold is -0.1, not a number from 0 to 1"),
+        ({"threshold": 10**400}, "0..., not a number from 0 to 1"),
+        ({"architecture": {"tta": "false"}}, "tta is 'false', not true or false"),
         ({"temperature": 0}, "temperature is 0, not a number above 0"),
         ({"digests": []}, "digests is [], not a JSON object"),
         ({"architecture": {}}, "architecture has no key 'tta'"),
     ):
         path.write_text(json.dumps(document | change))
         refused(infer(weights, tmp_path / "x.h5"), said)
+    path.write_text(json.dumps(document | {"threshold": float(np.nextafter(1, 2))}))  # of a champion that calls none
+    write_patches(tmp_path / "x.h5", pixels(2))
+    assert [row["decision"] for row in rows(infer(weights, tmp_path / "x.h5"))] == ["0", "0"]
+    for text in ("[" * 200_000, '{"threshold": ' + "1" * 5_000 + "}"):
+        path.write_text(text)
+        refused(infer(weights, tmp_path / "x.h5"), "weights.json: not a JSON file")
+    path.unlink()
+    path.mkdir()
+    refused(infer(weights, tmp_path / "x.h5"), "weights.json: not a JSON file")
 
 
 def test_folder_pattern_list_and_packed_file_give_the_same_answers(
@@ -209,27 +290,83 @@ def test_windows_at_a_stride_are_the_patches_there_and_make_a_map(tmp_path: Path
     write_patches(tmp_path / "cut.h5", np.stack([image[:96, :96], image[32:128, 96:192], image[64:160, 32:128]]))
     done = infer(weights, tmp_path / "tile.tif", tmp_path / "patch.png", "--stride", 32, "--map", tmp_path / "maps")
     answers = {(int(row["x"]), int(row["y"])): float(row["probability"]) for row in rows(done)[:-1]}
-    assert [*answers] == [(x, y) for y in (0, 32, 64) for x in (0, 32, 64, 96)]
+    assert [*answers] == [(x, y) for y in (0, 32, 64) for x in (0, 32, 64, 96, 104)]
     expected = numbers(infer(weights, tmp_path / "cut.h5"))
     assert [answers[at] for at in ((0, 0), (96, 32), (32, 64))] == pytest.approx(expected, abs=1e-5)
     names = sorted(path.name for path in (tmp_path / "maps").iterdir())
     assert names == ["tile.tif.probability.npy", "tile.tif.probability.png"]  # a patch needs no map
     grid = np.load(tmp_path / "maps" / names[0])
-    assert grid.dtype == np.float32 and grid.shape == (3, 4)
+    assert grid.dtype == np.float32 and grid.shape == (3, 5)
     assert grid.ravel() == pytest.approx(list(answers.values()), abs=1e-6)
     picture = np.asarray(Image.open(tmp_path / "maps" / names[1]))
     assert picture.shape == image.shape
     colourless = picture[..., 0] == picture[..., 2]
     assert colourless[:32].all() and colourless[:, :32].all()  # no window has its centre there
-    assert not colourless[32:128, 32:160].all(axis=(0, 1)) and colourless[32:128, 32:160].mean() < 0.1
+    assert colourless[128:].all() and colourless[:, 168:].all()
+    assert colourless[32:128, 32:168].mean() < 0.1
 
 
-def test_two_images_of_one_name_cannot_share_a_map_folder(tmp_path: Path, weights: Path) -> None:
-    for folder in ("a", "b"):
+def test_the_last_cells_of_a_map_lie_flush_with_the_image() -> None:
+    grid = np.array([[0.0, 0.5, 1.0]])
+    picture = draw_map(np.zeros((96, 250, 3), np.uint8), grid, 96)
+    row = (picture[48] / 0.55).round().astype(int)
+    at = {tuple(colour): np.flatnonzero((np.abs(row - colour) <= 2).all(axis=1)) for colour in COLOURS[::2]}
+    assert [(found[0], found[-1] + 1) for found in at.values()] == [(0, 96), (96, 154), (154, 250)]
+
+
+def test_two_images_of_one_name_get_a_map_each(tmp_path: Path, weights: Path) -> None:
+    for folder, width in (("a", 200), ("b", 300)):
         (tmp_path / folder).mkdir()
-        Image.fromarray(pixels(1, 96, 200)[0]).save(tmp_path / folder / "t.png")
+        Image.fromarray(pixels(1, 96, width)[0]).save(tmp_path / folder / "t.png")
     done = infer(weights, tmp_path / "a", tmp_path / "b", "--map", tmp_path / "maps", "--guard", "off")
-    assert done.returncode == 1 and "a second image of the name t.png" in done.stderr
+    assert len(rows(done)) == 3 + 4
+    assert done.stderr == f"note: the map of {tmp_path / 'b' / 't.png'} is t.png-2.probability.npy and .png\n"
+    shapes = [np.load(tmp_path / "maps" / f"{name}.probability.npy").shape for name in ("t.png", "t.png-2")]
+    assert shapes == [(1, 3), (1, 4)]
+
+
+def test_an_image_whose_name_is_no_utf_8_gets_its_map(tmp_path: Path, weights: Path) -> None:
+    (tmp_path / "in").mkdir()
+    Image.fromarray(pixels(1, 96, 192)[0]).save(tmp_path / "t.png")
+    name = os.fsdecode(b"t\xff.png")
+    (tmp_path / "t.png").rename(tmp_path / "in" / name)
+    done = infer(weights, tmp_path / "in", "--map", tmp_path / "maps", "--guard", "off")
+    assert [Path(row["source"]).name for row in rows(done)] == ["t\\xff.png"] * 2
+    assert np.load(tmp_path / "maps" / f"{name}.probability.npy").shape == (1, 2)
+
+
+def test_maps_do_not_lie_among_the_images(tmp_path: Path, weights: Path) -> None:
+    Image.fromarray(pixels(1, 96, 192)[0]).save(tmp_path / "t.png")
+    (tmp_path / "link").symlink_to(tmp_path)
+    asked = (weights, tmp_path / "t.png", "--map", tmp_path / "link", "--guard", "off")
+    refused(infer(*asked), "t.png: lies in the folder of maps")
+    assert not list(tmp_path.glob("*.probability.*"))
+
+
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_computed(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_patches(tmp_path / "x.h5", pixels(2))
+    with monkeypatch.context() as patched:
+        patched.setattr(Predictor, "probabilities", lambda *_: pytest.fail("a batch was computed"))
+        asked = (weights, tmp_path / "x.h5", "--guard", "off")
+        refused(infer(*asked, "-o", tmp_path), f"{tmp_path}: is a folder; name a file in it")
+        refused(infer(*asked, "-o", tmp_path / "x.h5" / "answers.csv"), "File exists")
+        refused(infer(*asked, "-o", "/proc/none/answers.csv"), "/proc/none")
+        refused(infer(*asked, "--map", tmp_path / "x.h5"), "x.h5: cannot be the folder of maps")
+    with patch("pcam.outputs.Answer._asdict", side_effect=OSError(errno.ENOSPC, "No space left on device")):
+        refused(infer(*asked, "-o", tmp_path / "a.jsonl"), f"{tmp_path / 'a.jsonl'}: No space left on device; write")
+    assert not (tmp_path / "a.jsonl").exists()
+
+
+def test_a_full_disk_behind_stdout_is_told_in_one_line(tmp_path: Path, weights: Path) -> None:
+    write_patches(tmp_path / "x.h5", pixels(2))
+    command = [sys.executable, str(ROOT / "inference.py"), str(weights), str(tmp_path / "x.h5"), "--guard", "off"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (
+        done.returncode == 1 and done.stderr.startswith("error: stdout: No space left") and done.stderr.count("\n") == 1
+    )
 
 
 def test_a_file_of_answers_appears_whole_or_not_at_all(tmp_path: Path, guarded: Path) -> None:
@@ -301,16 +438,14 @@ def test_wrong_options_end_with_two_and_missing_weights_say_what_to_do(
     assert len(rows(infer(tmp_path / "x.h5"))) == 2
 
 
-def png_of(width: int, height: int) -> bytes:
-    """A PNG that says it has this size, with next to nothing in it."""
+def png_of(width: int, height: int, depth: int = 8, content: bytes = bytes(1000)) -> bytes:
+    """A PNG that says it has this size, whatever its content."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
-    )
+    head = struct.pack(">IIBBBBB", width, height, depth, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(content)) + chunk(b"IEND", b"")
 
 
 def test_hostile_and_damaged_files_get_one_line_each(tmp_path: Path, weights: Path) -> None:
@@ -337,6 +472,15 @@ def test_hostile_and_damaged_files_get_one_line_each(tmp_path: Path, weights: Pa
         if content is not None:
             (tmp_path / name).write_bytes(content)
         refused(infer(weights, tmp_path / name), said)
+    with h5py.File(tmp_path / "ring.h5", "w") as handle:
+        handle["x"] = h5py.SoftLink("/x")
+    refused(infer(weights, tmp_path / "ring.h5"), "ring.h5: ")
+    refused(infer(weights, "a" * 300), "cannot be")
+    refused(infer(weights, "a\0.h5"), "not a readable HDF5 file")
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
+    refused(infer(weights, tmp_path / "loop.png"), "loop.png: cannot be ")
+    with patch("os.scandir", side_effect=PermissionError(errno.EACCES, "Permission denied")):
+        refused(infer(weights, tmp_path), f"{tmp_path}: cannot be looked up (Permission denied)")
     os.mkfifo(tmp_path / "pipe.png")
     refused(infer(weights, tmp_path / "pipe.png"), "neither file nor folder")
 
@@ -346,6 +490,15 @@ def test_images_whose_pixels_are_not_plain_eight_bit_colours_are_refused(tmp_pat
     refused(infer(weights, tmp_path / "sixteen.png"), "save it as 8-bit RGB")
     Image.new("RGBA", (96, 96), (200, 100, 150, 254)).save(tmp_path / "clear.png")
     refused(infer(weights, tmp_path / "clear.png"), "has transparent pixels")
+    deep = png_of(96, 96, depth=16, content=bytes(96 * (1 + 96 * 6)))
+    (tmp_path / "deep.png").write_bytes(deep)
+    assert Image.open(tmp_path / "deep.png").mode == "RGB"  # so the mode alone tells nothing
+    refused(infer(weights, tmp_path / "deep.png"), "deep.png: 16 bits a colour")
+    colours = Image.fromarray(pixels(1)[0]).quantize(16)
+    colours.save(tmp_path / "palette.png")
+    assert len(rows(infer(weights, tmp_path / "palette.png"))) == 1
+    colours.save(tmp_path / "hole.png", transparency=0)
+    refused(infer(weights, tmp_path / "hole.png"), "has transparent pixels")
     pages = [Image.new("RGB", (96, 96)), Image.new("RGB", (96, 96), "white")]
     pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
     refused(infer(weights, tmp_path / "pages.tif"), "holds 2 images")

@@ -9,7 +9,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -55,6 +55,7 @@ from pcam.cluster import (
     minutes_of,
     read_accounts,
     read_partitions,
+    send,
     wait_for,
 )
 from pcam.facts import BYTES_GZ, PATCH_BYTES, pcam_filename
@@ -64,7 +65,7 @@ from pcam.needs import Need, Room, estimate_hours, estimate_room, training_secon
 from pcam.planned import Job, Plan, admitted, gpus_asked
 from pcam.preflight import preflight
 from pcam.probe import differing_packages, needed_memory, try_file, try_folder
-from pcam.probing import look_from_jobs, pins, places_of, probe_here, read_answer, rows_of_job, send_probes
+from pcam.probing import look_from_jobs, pins, places_of, probe_here, read_answer, remembered, rows_of_job, send_probes
 from pcam.settings import read_config
 from workflow import TINY, snakemake
 
@@ -392,20 +393,55 @@ def test_a_job_that_started_in_time_may_run_on_and_one_that_did_not_is_cancelled
     assert (tmp_path / "cancelled").read_text() == "8\n"
 
 
-def test_jobs_are_cancelled_when_the_wait_is_interrupted(
-    commands: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+# sbatch, which gives ids from 7 on and keeps the names that it was given.
+SBATCH = """for word; do case $word in --job-name=*) echo "${word#*=}" >> named;; esac; done
+echo $(($(wc -l < named) + 6))"""
+
+
+@pytest.mark.parametrize("during", ["the wait", "the second job's sbatch"])
+def test_jobs_are_cancelled_when_the_look_is_interrupted(
+    commands: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, during: str
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    command(commands / "sbatch", SBATCH)
     command(commands / "scontrol", "echo 'JobId=7 JobState=PENDING Reason=Priority'")
-    command(commands / "scancel", f"echo $1 >> {tmp_path}/cancelled")
+    command(commands / "scancel", "echo $1 >> cancelled")
 
     def interrupt(seconds: float) -> None:
         raise KeyboardInterrupt
 
-    # Not time.sleep itself, which a command's timeout uses as well.
-    monkeypatch.setattr("pcam.cluster.time", SimpleNamespace(monotonic=time.monotonic, sleep=interrupt))
+    started = subprocess.run
+
+    def interrupted(line, **options):
+        done = started(line, **options)
+        if line[0] == "sbatch" and done.stdout.strip() == "8":
+            raise KeyboardInterrupt
+        return done
+
+    if during == "the wait":
+        # Not time.sleep itself, which a command's timeout uses as well.
+        monkeypatch.setattr("pcam.cluster.time", SimpleNamespace(monotonic=time.monotonic, sleep=interrupt))
+    else:
+        monkeypatch.setattr("pcam.cluster.subprocess.run", interrupted)
+    jobs = [Job("a_rule", {}, True, partition=name) for name in ("gpu_course", "thin_course")]
     with pytest.raises(KeyboardInterrupt):
-        wait_for(["7"], 30, 30)
-    assert (tmp_path / "cancelled").read_text() == "7\n"
+        look_from_jobs(Plan((), True, "python", asked=True), jobs, request(tmp_path), None)
+    names = Path("named").read_text().split()
+    assert len(set(names)) == 2
+    last = "8" if during == "the wait" else f"--name={names[1]}"
+    assert sorted(Path("cancelled").read_text().split()) == sorted(["7", last])
+
+
+def test_a_job_that_slurm_took_after_sbatch_gave_up_is_cancelled_by_its_name(
+    commands: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command(commands / "sbatch", f"{SBATCH}; exec sleep 60")
+    command(commands / "scancel", "echo $1 >> cancelled")
+    monkeypatch.setattr("pcam.cluster.ASK_S", 1)
+    sent = send("", "true", tmp_path / "job.txt", 1)
+    assert sent.id is None and "no answer" in str(sent.refused)
+    assert Path("cancelled").read_text() == f"--name={Path('named').read_text()}"
 
 
 def test_jobs_get_a_users_own_settings_of_sbatch_but_none_of_a_surrounding_job(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -550,6 +586,11 @@ def test_a_training_has_the_rate_of_a_model_of_its_size_or_its_own_and_no_other(
     assert training_seconds(replace(TRAINING, wildcards={"variant": "tuned"}), settings, 1000, earlier) is None
     row = check_walltime([(TRAINING, need), (other, None)])
     assert row.result == PASS and row.seen.endswith("; not measured: train_seed mlp")
+    # A benchmark by other code, or one that is not whole: no size is known.
+    for odd in ({}, {"architectures": None}, {"architectures": {"champion": {"model": sizes["model"]}, "large": None}}):
+        write_json(earlier / "benchmark" / "partition-gpu_course.json", odd)
+        need = training_seconds(TRAINING, settings, 1000, earlier)
+        assert need.seconds == pytest.approx(1000 / 40) and not need.there
     # The benchmark measured another size: what the variant itself took before.
     write_json(earlier / "benchmark" / "partition-gpu_course.json", {"architectures": {"champion": measured["large"]}})
     need = training_seconds(TRAINING, settings, 1000, earlier)
@@ -651,6 +692,30 @@ def test_what_jobs_saw_is_not_asked_again_until_something_else_is_asked(
     monkeypatch.setattr("pcam.probing.FRESH_S", -1)
     assert sent()[0] == 8
     assert [row.result for row in sent(plan=replace(plan, probe_wait=0))[1]] == [UNKNOWN]
+
+
+SEEN = {"key": "abc", "asked": 100, "rows": [asdict(Check("files", PASS, "fine"))]}
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        [], {}, {"probed": None}, {"probed": [SEEN]}, {"probed": {"thin": None}}, {"probed": {"thin": []}},
+        {"probed": {"thin": {**SEEN, "asked": None}}}, {"probed": {"thin": {**SEEN, "key": None}}},
+        {"probed": {"thin": {"key": "abc", "rows": []}}}, {"probed": {"thin": {**SEEN, "rows": None}}},
+        {"probed": {"thin": {**SEEN, "rows": [{"check": "files"}]}}},
+        {"probed": {"thin": {**SEEN, "rows": [{**SEEN["rows"][0], "seen": None}]}}},
+        {"probed": {"thin": {**SEEN, "rows": [{**SEEN["rows"][0], "colour": "red"}]}}},
+    ],
+)  # fmt: skip
+def test_an_earlier_table_of_another_shape_tells_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: object
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_json("results/preflight.json", {"probed": {"thin": SEEN}})
+    assert remembered(200.0) == {"thin": SEEN}
+    Path("results", "preflight.json").write_text(json.dumps(table))
+    assert remembered(200.0) == {}
 
 
 def test_the_table_is_aligned_and_keeps_every_word() -> None:
@@ -768,7 +833,8 @@ def test_on_slurm_a_run_looks_from_inside_jobs_and_stops_before_anything_is_queu
     assert seen["limits"].endswith("a retry of train_seed asks for more than the 32,768 MB of memory of thin_course")
     assert not (tmp_path / "run" / "data").exists()
     # Nothing but the two that looked around.
-    assert cluster.slurm("sacct", "-nPX", "--format=JobName").split() == ["preflight"] * 2
+    names = cluster.slurm("sacct", "-nPX", "--format=JobName").split()
+    assert len(set(names)) == 2 and all(name.startswith("preflight-") for name in names)
 
 
 @pytest.mark.slow
@@ -796,11 +862,11 @@ def test_what_only_the_compute_nodes_lack_is_found_by_the_jobs_that_look_around(
     places = {node: [Job("a_rule", {}, True, options=f"-p {PARTITION_OF[node]} -w {node}")] for node in mounts}
     asked = request(tmp_path / "data", files=[str(data)], pins={"h5py": h5py.__version__})
     monkeypatch.chdir(tmp_path)
-    sent = send_probes(Plan((), True, sys.executable, asked=True), places, asked)
+    sent = dict(send_probes(Plan((), True, sys.executable, asked=True), places, asked))
     monkeypatch.chdir(tmp_path / "elsewhere")
     lost = Plan((), True, "/no/such/.venv/bin/python", asked=True)
     places["no environment"] = places["gpu1"]
-    sent |= send_probes(lost, {"no environment": places["gpu1"]}, asked)
+    sent |= dict(send_probes(lost, {"no environment": places["gpu1"]}, asked))
     states = wait_for([str(job.id) for job in sent.values()], 120, 120)
     rows = {
         row.check: row

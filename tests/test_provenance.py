@@ -8,6 +8,8 @@ import pytest
 from conftest import ROOT
 
 from pcam.determinism import fix_device
+from pcam.documents import Source
+from pcam.evidence import Origins
 from pcam.provenance import SCRIPTS, cpu_name, describe, import_closure
 
 SCRIPT_NAMES = sorted(path.stem for path in SCRIPTS.glob("*.py"))
@@ -90,10 +92,53 @@ def test_the_log_catches_everything_and_a_users_mistake_is_one_line(tmp_path: Pa
 
 
 def test_a_result_names_the_gpu_that_computed_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pcam.provenance._described", [])
+    for name, value in {"_described": [], "_named": None, "hearers": []}.items():
+        monkeypatch.setattr(f"pcam.provenance.{name}", value)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     told = describe("train_seed", "0")
     assert fix_device(1).type == "cpu" and told["device"] == cpu_name()
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda: "a GPU")
     assert fix_device(1).type == "cuda" and told["device"] == "a GPU"
+    assert describe("train_seed", "0")["device"] == "a GPU"
+
+
+GPU_JOB = """
+import torch
+from pcam.determinism import fix_device
+
+def compute(*, dies=False):
+    torch.cuda.is_available = lambda: True
+    torch.cuda.get_device_name = lambda: "a GPU"
+    fix_device(1)
+    if dies:
+        os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.parametrize(
+    "work", ["compute()", "run_child(compute)", "run_child(compute, dies=True)", "[run_child(compute) for _ in 'ab']"]
+)
+def test_a_gpu_is_named_in_the_result_and_the_log_of_a_stage_whichever_process_computes(
+    tmp_path: Path, work: str
+) -> None:
+    """The log alone tells of results that are no JSON files."""
+    log = tmp_path / "demo.log"
+    (tmp_path / "gpu_job.py").write_text(f"import os\n{GPU_JOB}")
+    end = f"""
+    sys.path.insert(0, {str(tmp_path)!r})
+    from gpu_job import compute
+    from pcam.children import run_child
+"""
+    opening = STAGE.format(scripts=str(SCRIPTS), log=str(log), end=end).replace("run_stage(job)", "run_stage(job) as p")
+    done = subprocess.run(
+        [sys.executable, "-c", f"{opening}    {work}\n    print('told', p['device'])"],
+        capture_output=True, text=True, check=False, cwd=ROOT,
+    )  # fmt: skip
+    lines = log.read_text().splitlines()
+    assert done.returncode == 0 and "told a GPU" in lines, lines
+    first, *others = (line for line in lines if line.startswith("# demo | "))
+    assert lines[0] == first and first.endswith(f" | {cpu_name()}")
+    assert others == [f"{first.removesuffix(cpu_name())}a GPU"]
+    source = Source(str(tmp_path / "table.csv"), "demo")
+    assert Origins({"table": source}, {source.path: str(log)}).of(source)["device"] == "a GPU"

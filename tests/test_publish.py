@@ -14,6 +14,9 @@ from pcam.publishing import check_links, image_links, repository_state
 PNG = b"\x89PNG not a real picture"
 JOURNAL = "# Journal\n\n![a picture](assets/a.png)\n\n| x |\n| --- |\n| ![b](assets/b.png) |\n\n`![no](other.png)`\n"
 
+RULES = Path(__file__).resolve().parents[1] / "workflow" / "rules"
+CHAMPION = ("weights.pt", "weights.json", "guard.json", "weights.onnx", "onnx.json")
+
 
 class Run:
     """Results of a run, and the repository that they are published to."""
@@ -29,8 +32,9 @@ class Run:
             Path(path).write_text("No picture.\n")
         Path(self.documents[0]).write_text(JOURNAL)
         weights = write_checkpoint(self.results / "champion" / "weights.pt")
-        (weights.parent / "guard.json").write_text("{}\n")
-        self.champion = [str(weights.parent / name) for name in ("weights.pt", "weights.json", "guard.json")]
+        for name in ("guard.json", "weights.onnx", "onnx.json"):
+            (weights.parent / name).write_text(f"not a real {name}\n")
+        self.champion = [str(weights.parent / name) for name in CHAMPION]
 
     def publish(self) -> list[str]:
         told = self.results / "published.json"
@@ -61,12 +65,19 @@ def test_documents_pictures_and_champion_come_and_the_printed_commands_push_them
     assert run.publish() == []
 
 
+def test_the_rule_publishes_all_that_inference_loads_from_a_champion() -> None:
+    asked = re.search(r"champion=\[(.*?)\]", (RULES / "publish.smk").read_text(), re.DOTALL)
+    assert asked is not None and tuple(re.findall(r'"(\w+\.\w+)"', asked[1])) == CHAMPION
+
+
 def test_only_what_changed_is_added_and_a_commit_that_waits_is_pushed(run: Run) -> None:
     shell(run.root, "\n".join(run.publish()))
     Path(run.documents[0]).write_text(JOURNAL + "More.\n")
     add, commit, push = run.publish()
     assert add == "git add journal.md" and push == "git push origin main"
-    shell(run.root, f"{add} && {commit}")
+    (run.root / "README.md").write_text("staged\n")
+    shell(run.root, f"git add README.md && {add} && {commit}")
+    assert shell(run.root, "git diff --cached --name-only") == "README.md"  # is not committed along with it
     assert run.publish() == [push]
 
 
@@ -82,6 +93,40 @@ def test_uncommitted_changes_of_the_group_are_never_replaced(run: Run) -> None:
     shell(run.root, "git commit -q -a -m mine")
     run.publish()
     assert mine.read_bytes() == PNG
+
+
+def test_in_a_subfolder_of_a_repository_the_same_holds(run: Run) -> None:
+    run.root = run.root / "pcam"
+    run.root.mkdir()
+    shell(run.root, "\n".join(run.publish()))
+    assert shell(run.root, "git status --porcelain") == "" and run.publish() == []
+    assert "pcam/assets/champion/weights.pt" in shell(run.root, "git ls-tree -r --full-tree --name-only HEAD")
+    (run.root / "journal.md").write_text("mine")
+    Path(run.documents[0]).write_text(JOURNAL + "More.\n")
+    with pytest.raises(InputError, match=r"^journal\.md: uncommitted changes would be replaced"):
+        run.publish()
+    assert (run.root / "journal.md").read_text() == "mine"
+
+
+def test_a_place_that_git_ignores_is_refused_and_a_file_there_stays(run: Run) -> None:
+    (run.root / ".gitignore").write_text("*.pt\n")
+    mine = run.root / "assets" / "champion" / "weights.pt"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    with pytest.raises(InputError, match=r"^assets/champion/weights\.pt: git ignores them"):
+        run.publish()
+    assert mine.read_bytes() == b"mine" and not (run.root / "journal.md").exists()
+    shell(run.root, "git add --force assets && git commit -q -m mine")  # tracked: no rule hides it any more
+    assert "assets/champion/weights.pt" in run.publish()[0]
+
+
+def test_where_git_status_fails_nothing_is_copied(run: Run) -> None:
+    (run.root / "journal.md").write_text("mine")
+    shell(run.root, "git config status.showUntrackedFiles nonsense && git config status.renames x")
+    with pytest.raises(InputError, match="git status fails"):
+        run.publish()
+    assert (run.root / "journal.md").read_text() == "mine"
+    assert repository_state(run.root)
 
 
 def test_a_file_git_does_not_know_is_not_replaced_either_and_what_was_published_before_is(run: Run) -> None:

@@ -109,6 +109,25 @@ def test_the_checkpoint_of_another_run_is_told_from_this_ones_and_of_two_the_rig
     assert checkpoint_item(champion, root)[0]
 
 
+def test_in_a_subfolder_of_a_repository_what_is_changed_is_seen_and_named_from_there(root: Path, champion: str) -> None:
+    project = root / "pcam"
+    write_checkpoint(project / COMMITTED)
+    commit(root)
+    shell(root, "git push -q")
+    assert checkpoint_item(champion, project)[0]
+    shell(project, "sed -i s/SYNTHETIC/other/ assets/champion/weights.json")
+    ok, found, _ = checkpoint_item(champion, project)
+    assert not ok and found == "not as committed: assets/champion/weights.json"
+
+
+def test_where_git_status_fails_nothing_counts_as_committed(root: Path, champion: str) -> None:
+    write_checkpoint(root / COMMITTED)
+    commit(root)
+    shell(root, "git push -q && git config status.showUntrackedFiles nonsense && git config status.renames x")
+    ok, found, todo = checkpoint_item(champion, root)
+    assert not ok and "git status" in found and todo
+
+
 def test_a_champion_that_does_not_load_is_named(root: Path, champion: str) -> None:
     Path(champion).write_bytes(b"")
     ok, found, _ = checkpoint_item(champion, root)
@@ -127,6 +146,20 @@ def test_a_champion_that_does_not_load_is_named(root: Path, champion: str) -> No
 )
 def test_a_link_is_the_remotes_however_it_is_written(url: str) -> None:
     assert same_place(url) == "github.com/group/project"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://user:p@ss@host/x/y.git",
+        "https://user:p@ss@host:8443/x/y",
+        "https://user:p/ss@host/x/y.git",
+        "git+ssh://p@ss@host/x/y",
+        "p@ss@host:x/y.git",
+    ],
+)
+def test_no_part_of_a_password_is_in_a_place(url: str) -> None:
+    assert same_place(url) == "host/x/y"
 
 
 def test_the_link_is_compared_with_the_remote(root: Path) -> None:

@@ -62,8 +62,12 @@ function markCurrent() {
   update();
 }
 
+// Dates and digests begin with digits and are no numbers.
+const isText = (text) => /^\s*(\d{4}-\d\d-\d\d|(?=\d*[a-f])[\da-f]{7,}\s*$)/i.test(text);
+
 // "1,200", "−0.5 (…)" and "12 %" sort as numbers where most of a column begins with one; the rest comes last.
 const leading = (text) => {
+  if (isText(text)) return NaN;
   const found = /^[<>~]?\s*([+\-−]?[\d,]*\.?\d+(?:e[+-]?\d+)?)/i.exec(text.trim());
   return found ? Number(found[1].replaceAll(",", "").replace("−", "-")) : NaN;
 };
@@ -72,9 +76,10 @@ function sortTable(table, column, falling) {
   const body = table.tBodies[0];
   const lines = [...body.rows].map((line) => ({ line, text: line.cells[column]?.textContent ?? "" }));
   const numeric = lines.filter(({ text }) => !Number.isNaN(leading(text))).length > lines.length / 2;
+  const inside = !lines.some(({ text }) => isText(text)); // whether digits within a text count as numbers
   const turn = falling ? -1 : 1;
   lines.sort((one, other) => {
-    if (!numeric) return turn * one.text.localeCompare(other.text, "en", { numeric: true });
+    if (!numeric) return turn * one.text.localeCompare(other.text, "en", { numeric: inside });
     const [a, b] = [leading(one.text), leading(other.text)];
     return Number.isNaN(a) || Number.isNaN(b) ? Number.isNaN(a) - Number.isNaN(b) : turn * (a - b);
   });
@@ -102,10 +107,10 @@ const shownValue = (value) => (typeof value === "object" ? JSON.stringify(value)
 
 function evidenceRows(data, i) {
   return data.numbers[i].map((id) => {
-    const { file, key, value } = data.cited[id];
+    const { file, key, value, missing } = data.cited[id];
     const source = data.sources[file] ?? {};
     const commit = source.commit ? source.commit.slice(0, 8) + (source.dirty ? " with uncommitted changes" : "") : "none";
-    return { file, key: key || "the whole file", value: shownValue(value), rule: source.rule ?? "none", commit,
+    return { file, key: key || "the whole file", value: missing ? "missing" : shownValue(value), rule: source.rule ?? "none", commit,
              code: source.code ?? "none", device: source.device ?? "none", written: source.written ?? "unknown" };
   });
 }
@@ -147,11 +152,11 @@ function showEvidence(data) {
 }
 
 // Built when opened: the whole list of a long question has thousands of cells.
-function listEvidence(section, data) {
+function listEvidence(section, data, place = "this question") {
   const numbers = all("data.cited", section);
   if (!numbers.length) return;
   const details = make("details", "", { className: "numbers" });
-  details.append(make("summary", `Evidence of this question: ${numbers.length.toLocaleString("en")} numbers`));
+  details.append(make("summary", `Evidence of ${place}: ${numbers.length.toLocaleString("en")} numbers`));
   details.addEventListener("toggle", () => {
     if (!details.open || details.querySelector("table")) return;
     const table = make("table");
@@ -220,6 +225,7 @@ document.addEventListener("DOMContentLoaded", () => {
   switchTheme();
   all("main table:not(.told)").forEach(makeSortable);
   showEvidence(data);
+  listEvidence(document.getElementById("summary"), data, "this summary");
   all("main section").forEach((section) => listEvidence(section, data));
   Object.entries(data.plots).forEach(([id, plot]) => {
     const box = document.getElementById(id);

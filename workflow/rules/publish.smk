@@ -19,7 +19,13 @@ rule publish_results:
         documents=[*ASK["templates"]],
         champion=[
             f"results/champion/{name}"
-            for name in ("weights.pt", "weights.json", "guard.json")
+            for name in (
+                "weights.pt",
+                "weights.json",
+                "guard.json",
+                "weights.onnx",
+                "onnx.json",
+            )
         ],
         pictures=[f"results/assets/{name}.png" for name in PICTURES],
         # It exists only where no document disagrees with its sources.

@@ -19,6 +19,7 @@ from pcam.determinism_audit import (
     short_recipe,
 )
 from pcam.files import InputError, read_csv, write_csv, write_json
+from pcam.provenance import computed_on
 from pcam.recipe import read_preprocessing
 from pcam.settings import read_train_settings
 from pcam.stage import run_stage, say
@@ -69,6 +70,7 @@ def audit_determinism(
     trials = plan_trials(recipe)
     for trial in trials:
         first, second = (in_fresh_process(run_arm, arm, seed, store, table, n, preprocessing) for arm in trial.arms)
+        computed_on(first.device_name)  # in processes of their own, which this one does not hear of
         found = compare_traces(first, second)
         rows.append(
             {

@@ -112,16 +112,23 @@ def conflict_sentence(merges: Any) -> str:
     """What replaying the merges found."""
     if merges.found == 0:
         return "No merge could conflict, because there is none. Conflicts of a rebase leave no trace in git."
+    notes = "; ".join(distinct(str(merge.note) for merge in merges.newest if merge.note is not None))
+    replayed = merges.looked_at - merges.not_replayed
+    if replayed == 0:
+        return (
+            f"None of the newest merges ({merges.looked_at:,}) could be merged again, so whether they conflicted is not "
+            f"known: {notes}."
+        )
     text = (
-        f"Each of the newest merges ({merges.looked_at:,}) was merged again from its two parents: {merges.clean:,} "
-        f"{verb(merges.clean, 'goes', 'go')} together by {verb(merges.clean, 'itself', 'themselves')} and "
-        f"{merges.conflicting:,} {verb(merges.conflicting, 'conflicts', 'conflict')}."
+        f"Of the newest merges ({merges.looked_at:,}), {replayed:,} {verb(replayed, 'was', 'were')} merged again from "
+        f"the two parents: {merges.clean:,} {verb(merges.clean, 'goes', 'go')} together by "
+        f"{verb(merges.clean, 'itself', 'themselves')} and {merges.conflicting:,} "
+        f"{verb(merges.conflicting, 'conflicts', 'conflict')}."
     )
     if merges.files_in_conflict:
         text += f" In conflict: {counted(merges.files_in_conflict, 'file')}, each told by what the merge commit holds."
     if merges.not_replayed:
-        notes = dict.fromkeys(str(merge.note) for merge in merges.newest if merge.note is not None)
-        text += f" Not replayed: {merges.not_replayed:,} ({'; '.join(notes)})."
+        text += f" Not replayed: {merges.not_replayed:,} ({notes})."
     return f"{text} Conflicts of a rebase leave no trace in git."
 
 

@@ -94,8 +94,9 @@ def open_bench(
     Raises: InputError when the checkpoint is damaged, or table and store do not match.
     """
     device = fix_device(threads)
-    # The kernels of a training. One that has no deterministic form would stop a training, and is measured here.
-    torch.set_deterministic_debug_mode("warn")
+    # The kernels of a training. One that has no deterministic form would stop a training, and is measured here. It also
+    # imports what an optimiser's first step would import, while there is no limit on memory yet.
+    torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     keep_freed_memory()
     model, preprocessing, _ = load_checkpoint(weights)

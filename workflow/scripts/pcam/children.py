@@ -13,10 +13,11 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
-from pcam import stage
+from pcam import provenance, stage
 from pcam.files import InputError
 
 _START = "import sys; sys.path[:] = {path!r}; from pcam.children import _serve; _serve({connection}, {terminal})"
@@ -48,7 +49,8 @@ class Outcome:
 def run_child(work: Callable[..., Any], *arguments: Any, **named: Any) -> Outcome:
     """Run work(*arguments, **named) in a child, to its end. `work` is a function of a module that can be imported.
 
-    The child prints where this process prints. It ends when this process does, however that ends.
+    The child prints where this process prints, and a GPU that it computes on is named in this process's results. It
+    ends when this process does, however that ends.
 
     Raises: RuntimeError when the child fails by a bug; its traceback stands where it prints.
     """
@@ -76,7 +78,11 @@ def run_child(work: Callable[..., Any], *arguments: Any, **named: Any) -> Outcom
 def tell(what: Any) -> None:
     """In a child: say where the work stands, for the case that it dies there. Elsewhere it does nothing."""
     if _parent is not None:
-        _parent.send_bytes(pickle.dumps({"told": what}))
+        _send(_parent, "told", what)
+
+
+def _send(connection: Connection, key: str, value: Any) -> None:
+    connection.send_bytes(pickle.dumps({key: value}))
 
 
 def _listen(child: Connection, request: bytes) -> tuple[Any, dict[str, Any]]:
@@ -87,9 +93,12 @@ def _listen(child: Connection, request: bytes) -> tuple[Any, dict[str, Any]]:
         child.send_bytes(request)
         while True:
             message = pickle.loads(child.recv_bytes())
-            if "told" not in message:
+            if "device" in message:
+                provenance.computed_on(message["device"])
+            elif "told" in message:
+                told = message["told"]
+            else:
                 return told, message
-            told = message["told"]
     return told, {}
 
 
@@ -107,6 +116,7 @@ def _serve(connection: int, terminal: int | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # the parent gets it too and tells of it
     stage.use_terminal(terminal)
     _parent = Connection(connection)
+    provenance.hearers.append(partial(_send, _parent, "device"))
     request = _parent.recv_bytes()
     threading.Thread(target=_die_with_parent, args=(_parent,), daemon=True).start()
     work, arguments, named = pickle.loads(request)

@@ -55,6 +55,8 @@ def _step(step: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _job(name: str, job: Mapping[Any, Any]) -> dict[str, Any]:
+    # A job that calls another workflow has no steps: the call counts as its one step.
+    steps = [{"uses": job["uses"]}] if "uses" in job else _listed(job.get("steps"))
     return {
         "job": name,
         "needs": [str(other) for other in _listed(job.get("needs"))],
@@ -62,7 +64,7 @@ def _job(name: str, job: Mapping[Any, Any]) -> dict[str, Any]:
         "permissions": job.get("permissions"),
         "only_if": str(job["if"]) if "if" in job else None,
         "may_fail": bool(job.get("continue-on-error", False)),
-        "steps": [_step(step) for step in _listed(job.get("steps")) if isinstance(step, dict)],
+        "steps": [_step(step) for step in steps if isinstance(step, dict)],
     }
 
 
@@ -122,12 +124,12 @@ def _writing(workflows: Sequence[Mapping[str, Any]]) -> list[str]:
 def describe_ci(root: Path, script: str = ".ci/run") -> dict[str, Any]:
     """Workflows with triggers, permissions, jobs and steps; steps of the script; hooks; what all of it leaves open."""
     folder = root / ".github" / "workflows"
-    paths = sorted(path for pattern in ("*.yml", "*.yaml") for path in folder.glob(pattern))
+    paths = sorted(path for pattern in ("*.yml", "*.yaml") for path in folder.glob(pattern) if path.is_file())
     workflows = [_workflow(path, path.relative_to(root).as_posix()) for path in paths]
     actions = [step for step in _steps(workflows) if step["uses"]]
     jobs = [job for workflow in workflows for job in workflow["jobs"]]
     triggers = [trigger for workflow in workflows for trigger in workflow["triggers"]]
-    shell = (root / script).read_text() if (root / script).is_file() else None
+    shell = (root / script).read_text(errors="replace") if (root / script).is_file() else None
     hooks = _hooks(root / ".pre-commit-config.yaml")
     return {
         "workflows": workflows,

@@ -6,10 +6,11 @@ The readers take the text that a command prints, so that they can be tried witho
 import getpass
 import os
 import re
+import secrets
 import shlex
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,15 +170,25 @@ def environment() -> dict[str, str]:
 
 
 def send(options: str, command: str, output: Path, minutes: int) -> Sent:
-    """Send a job with sbatch's `options`; what follows them wins over them."""
-    own = ["--job-name=preflight", f"--output={output}", f"--time={minutes}", f"--wrap={command}"]
+    """Send a job with sbatch's `options`; what follows them wins over them.
+
+    Where sbatch does not come to its end, Slurm may have taken the job all the same: it is cancelled by its name, which
+    no other has.
+    """
+    name = f"preflight-{secrets.token_hex(6)}"
+    own = [f"--job-name={name}", f"--output={output}", f"--time={minutes}", f"--wrap={command}"]
     try:
         done = subprocess.run(
             ["sbatch", *shlex.split(options), "--parsable", *own],
             capture_output=True, text=True, timeout=ASK_S, check=False, env=environment(),
         )  # fmt: skip
-    except (FileNotFoundError, subprocess.TimeoutExpired):
-        return Sent(None, "sbatch is not installed here or does not answer", output)
+    except FileNotFoundError:
+        return Sent(None, "sbatch is not installed here", output)
+    except BaseException as error:
+        cancel([f"--name={name}"])
+        if isinstance(error, subprocess.TimeoutExpired):
+            return Sent(None, f"sbatch gave no answer within {ASK_S} s", output)
+        raise
     if done.returncode:
         said = done.stderr.strip().splitlines()
         return Sent(None, said[-1].removeprefix("sbatch: error: ") if said else "sbatch gave no reason", output)
@@ -196,7 +207,8 @@ def state_of(job: str, before: tuple[str, str] = ("PENDING", "")) -> tuple[str, 
     return (record[0].get("JobState", "GONE"), record[0].get("Reason", "")) if record else ("GONE", "")
 
 
-def cancel(jobs: Sequence[str]) -> None:
+def cancel(jobs: Iterable[str]) -> None:
+    """Each an id, or --name= with a name."""
     for job in jobs:
         with suppress(NoAnswer):  # its own time limit ends it then
             ask(("scancel", job))
@@ -206,20 +218,16 @@ def wait_for(jobs: Sequence[str], start_s: float, run_s: float) -> Mapping[str, 
     """State and reason of each job once all have ended.
 
     One that has not started after `start_s` seconds, or not ended `run_s` seconds after that, is cancelled and keeps
-    the state it was seen in. So are all when this is interrupted.
+    the state it was seen in.
     """
     begun, waiting = time.monotonic(), list(jobs)
-    try:
-        states = {job: state_of(job) for job in jobs}
-        while waiting := [job for job in waiting if states[job][0] in (*WAITING, *RUNNING)]:
-            gone = time.monotonic() - begun
-            late = [job for job in waiting if gone > start_s + (run_s if states[job][0] in RUNNING else 0)]
-            cancel(late)
-            waiting = [job for job in waiting if job not in late]
-            if waiting:
-                time.sleep(POLL_S)
-            states |= {job: state_of(job, states[job]) for job in waiting}
-    except BaseException:
-        cancel(waiting)
-        raise
+    states = {job: state_of(job) for job in jobs}
+    while waiting := [job for job in waiting if states[job][0] in (*WAITING, *RUNNING)]:
+        gone = time.monotonic() - begun
+        late = [job for job in waiting if gone > start_s + (run_s if states[job][0] in RUNNING else 0)]
+        cancel(late)
+        waiting = [job for job in waiting if job not in late]
+        if waiting:
+            time.sleep(POLL_S)
+        states |= {job: state_of(job, states[job]) for job in waiting}
     return states

@@ -103,7 +103,7 @@ class Book:
 
 class Origins:
     """Where results come from: commit, dirty, code and device, as the result says itself, or a JSON file that its rule
-    wrote beside it, or the first line of its rule's log. What none of them tells is None.
+    wrote beside it, or its rule's log, whose first line stands again where a GPU was named. What none tells is None.
     """
 
     def __init__(self, sources: Mapping[str, Source], logs: Mapping[str, str]) -> None:
@@ -125,8 +125,10 @@ class Origins:
     def _of_log(self, log: str | None) -> dict[str, Any]:
         if log is None or not Path(log).is_file():
             return {}
-        with Path(log).open() as lines:
-            found = _HEADER.match(lines.readline())
+        with Path(log).open(errors="replace") as lines:
+            first = next(lines, "")
+            same = f"{first.rpartition(' | ')[0]} | "  # all but the device
+            found = _HEADER.match([first, *(line for line in lines if line.startswith(same))][-1])
         if found is None:
             return {}
         commit, dirty, code, device = found.groups()

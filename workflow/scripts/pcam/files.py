@@ -66,7 +66,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
         document = json.loads(Path(path).read_text())
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # a folder, other bytes, too long a number, too deep a list
         raise InputError(f"{path}: not a JSON file ({error}); rebuild it") from None
     if not isinstance(document, dict):
         raise InputError(f"{path}: holds {type(document).__name__}, not a JSON object; rebuild it")

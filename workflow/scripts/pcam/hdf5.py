@@ -31,7 +31,7 @@ def _opened(path: str | Path) -> Iterator[h5py.File]:
         handle = h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE_BYTES)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except OSError as error:
+    except (OSError, ValueError, RuntimeError) as error:
         with_head = _first_bytes(path)
         raise InputError(f"{path}: not a readable HDF5 file ({with_head}; {_short(error)}); fetch it again") from None
     with handle:
@@ -42,8 +42,8 @@ def _first_bytes(path: str | Path) -> str:
     try:
         with Path(path).open("rb") as handle:
             head = handle.read(8)
-    except OSError as error:
-        return str(error.strerror)
+    except (OSError, ValueError) as error:
+        return str(getattr(error, "strerror", None) or error)
     if not head:
         return "the file is empty"
     if head.startswith(b"\x1f\x8b"):
@@ -60,9 +60,13 @@ def _short(error: BaseException) -> str:
 
 
 def _dataset(handle: h5py.File, path: str | Path, key: str) -> h5py.Dataset:
-    if key not in handle or not isinstance(handle[key], h5py.Dataset):
+    try:
+        dataset = handle.get(key)
+    except (OSError, RuntimeError, ValueError) as error:  # such as a link that leads to itself
+        told = " ".join(str(error).split())[:160]
+        raise InputError(f"{path}: {key} cannot be opened ({told}); write the file again") from None
+    if not isinstance(dataset, h5py.Dataset):
         raise InputError(f"{path}: no dataset {key!r}; it holds {', '.join(sorted(handle)) or 'nothing'}")
-    dataset = handle[key]
     plist = dataset.id.get_create_plist()
     codes = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
     if missing := [code for code in codes if not h5py.h5z.filter_avail(code)]:
@@ -87,17 +91,23 @@ def filters_of(dataset: h5py.Dataset) -> list[str]:
 class PatchReader:
     """Patches of one x file, by row. Use as a context manager; no handle may cross a fork.
 
+    alone: refuse an x whose values lie in another file, which whoever sent this one may not have been meant to read.
+
     Raises: InputError when the file is missing, damaged, lacks key "x", or has another shape or dtype.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = path
+    def __init__(self, path: str | Path, *, alone: bool = False) -> None:
+        self.path, self.alone = path, alone
         self._manager = _opened(path)
 
     def __enter__(self) -> "PatchReader":
         handle = self._manager.__enter__()
         try:
-            self.dataset = _dataset(handle, self.path, "x")
+            linked = self.alone and isinstance(handle.get("x", getlink=True), h5py.ExternalLink)
+            if not linked:
+                self.dataset = _dataset(handle, self.path, "x")
+            if linked or (self.alone and self._elsewhere()):
+                raise InputError(f"{self.path}: x lies in another file; name that one, or copy x into one file")
             if self.dataset.ndim != 4 or self.dataset.shape[1:] != PATCH_SHAPE:
                 raise InputError(f"{self.path}: x has shape {self.dataset.shape}, not (N, 96, 96, 3)")
             if self.dataset.dtype != np.uint8 and self.dataset.dtype.kind != "f":
@@ -126,11 +136,14 @@ class PatchReader:
                 f"{self.path}: rows {start} to {stop - 1} cannot be read ({_short(error)}); fetch it again"
             ) from None
 
+    def _elsewhere(self) -> bool:
+        linked = not os.path.samefile(self.dataset.file.filename, self.path)
+        return bool(linked or self.dataset.external or self.dataset.is_virtual)
+
     def mapped(self) -> np.ndarray | None:
         """All patches as a read-only memory map, or None where they do not lie in one piece as they are."""
         offset = self.dataset.id.get_offset()
-        elsewhere = not os.path.samefile(self.dataset.file.filename, self.path)  # x may be a link into another file
-        if offset is None or elsewhere or self.dataset.external or self.dataset.is_virtual:
+        if offset is None or self._elsewhere():
             return None
         return np.asarray(np.memmap(self.path, self.dataset.dtype, "r", offset, self.dataset.shape))
 

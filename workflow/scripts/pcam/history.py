@@ -21,7 +21,8 @@ SECONDS = 120  # of one git command: a broken file system must not hold the run 
 _FIELD = "\x1f"
 _LOG = ("log", "-z", "--no-show-signature", "--encoding=UTF-8", "--date-order")
 _PULL_REQUEST = re.compile(r"Merge pull request #\d+ from [^/\s]+/(\S+)|Merged in (\S+) \(pull request #\d+\)")
-_BRANCH = re.compile(r"Merge (remote-tracking )?branch '([^']+)'( of \S+)?")
+_BRANCH = re.compile(r"Merge (remote-tracking )?branch '([^']+)'( of \S+)?(?: into '?([^\s']+))?")
+_MAIN = ("main", "master")  # git leaves the target out of a subject where it is the main branch
 _SQUASHED = re.compile(r"\(#\d+\)$")
 
 
@@ -101,7 +102,10 @@ def _origin(merge: Commit) -> tuple[str, str | None]:
     if found := _PULL_REQUEST.match(merge.subject):
         return "pull request", found[1] or found[2]
     if found := _BRANCH.match(merge.subject):
-        return "pull of the same branch" if found[3] or found[1] else "branch", found[2]
+        tracking, branch, place, target = found.groups()
+        name = branch.removeprefix("refs/remotes/").partition("/")[2] if tracking else branch
+        pulled = (tracking or place) and (name == target if target else name in _MAIN)
+        return "pull of the same branch" if pulled else "branch", branch
     return "other", None
 
 

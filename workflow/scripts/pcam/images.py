@@ -11,8 +11,19 @@ from pcam.files import InputError
 
 SIZE = PATCH_SHAPE[0]
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
+_PNG_DEPTH_AT = 24  # the byte that holds a PNG's bits a sample: 8 of signature, 8 of IHDR's head, 8 of width and height
+_TIFF_DEPTHS = 258  # the tag BitsPerSample
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # Pillow knows others that start programs or read further files
 MOST_PIXELS = 10_000**2  # 300 MB as RGB
+
+
+def _depth(path: Path, image: Image.Image) -> int:
+    """Bits a sample as the file states them: Pillow cuts colours of 16 bits down to 8 and does not tell."""
+    if image.format == "PNG":
+        with path.open("rb") as handle:
+            return handle.read(_PNG_DEPTH_AT + 1)[_PNG_DEPTH_AT]
+    tags = getattr(image, "tag_v2", {})
+    return max(tags.get(_TIFF_DEPTHS, (8,)))
 
 
 def _decode(path: Path) -> np.ndarray:
@@ -26,9 +37,12 @@ def _decode(path: Path) -> np.ndarray:
             )
         if image.mode not in ("RGB", "RGBA", "L", "P"):
             raise InputError(f"{path}: pixels of mode {image.mode}; save it as 8-bit RGB")
+        if (depth := _depth(path, image)) > 8:
+            raise InputError(f"{path}: {depth} bits a colour; save it as 8-bit RGB")
         if (pages := getattr(image, "n_frames", 1)) > 1:
             raise InputError(f"{path}: holds {pages} images; save the one you mean on its own")
-        if image.mode == "RGBA" and image.getchannel("A").getextrema() != (255, 255):
+        clear = image.mode == "RGBA" and image.getchannel("A").getextrema() != (255, 255)
+        if clear or "transparency" in image.info:
             raise InputError(f"{path}: has transparent pixels, whose colour is undefined; save it as 8-bit RGB")
         return np.asarray(image.convert("RGB"))
 
@@ -55,6 +69,10 @@ def read_image(path: Path) -> np.ndarray:
         raise InputError(f"{path}: cannot be read ({told}); fetch or save it again") from None
 
 
-def window_starts(length: int, stride: int) -> range:
-    """Where windows begin along a side of `length` pixels; a margin that fills no window is left out."""
-    return range(0, length - SIZE + 1, stride)
+def window_starts(length: int, stride: int) -> np.ndarray:
+    """Where windows begin along a side of `length` pixels, int64 (n,): every `stride` pixels, and the last at its end.
+
+    So the last two may lie closer together, and no pixel is left out.
+    """
+    last = length - SIZE
+    return np.append(np.arange(0, last, stride), last)

@@ -29,19 +29,23 @@ _SUPERBLOCK = 64  # bytes of an HDF5 file that tell where it ends
 
 @dataclass(frozen=True)
 class Block:
-    """Patches uint8 (n,96,96,3) of a source. rows (n,): of an HDF5 file, else None. places (n,2): x, y in an image."""
+    """Patches uint8 (n,96,96,3) of a source. rows (n,): of an HDF5 file, else None. places (n,2): x, y in an image.
+
+    source: the file's name as text; image: the image's own path, whose bytes may be no text, None for an HDF5 file.
+    """
 
     source: str
     rows: np.ndarray | None
     places: np.ndarray
     pixels: np.ndarray
+    image: Path | None = None
 
     def __len__(self) -> int:
         return len(self.pixels)
 
     def part(self, start: int, stop: int) -> "Block":
         rows = None if self.rows is None else self.rows[start:stop]
-        return Block(self.source, rows, self.places[start:stop], self.pixels[start:stop])
+        return Block(self.source, rows, self.places[start:stop], self.pixels[start:stop], self.image)
 
     def where(self, place: int) -> str:
         """In words."""
@@ -55,18 +59,18 @@ def shown(path: Path) -> str:
 
 
 def image_blocks(path: Path, stride: int) -> Iterator[Block]:
-    """A block for each line of windows of an image, top to bottom, every `stride` pixels."""
+    """A block for each line of windows of an image, top to bottom, every `stride` pixels and flush with its end."""
     pixels = read_image(path)
     height, width = pixels.shape[:2]
-    xs = np.array(window_starts(width, stride))
+    xs = window_starts(width, stride)
     for y in window_starts(height, stride):
         windows = np.stack([pixels[y : y + SIZE, x : x + SIZE] for x in xs])
-        yield Block(shown(path), None, np.column_stack([xs, np.full(len(xs), y)]), windows)
+        yield Block(shown(path), None, np.column_stack([xs, np.full(len(xs), y)]), windows, path)
 
 
 def hdf5_blocks(path: Path, named: Path) -> Iterator[Block]:
     """The patches of the HDF5 file at `path`, which the user knows as `named`."""
-    with PatchReader(path) as reader:
+    with PatchReader(path, alone=True) as reader:
         chunk = reader.dataset.chunks
         if chunk is not None and np.prod(chunk, dtype=np.float64) * reader.dataset.dtype.itemsize > MOST_CHUNK_BYTES:
             raise InputError(
@@ -125,7 +129,7 @@ def unpack_hdf5(path: Path, target: Path) -> None:
                     raise InputError(f"{path}: unpacks to more than the {end:,} bytes of its HDF5 file; fetch it again")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file or folder") from None
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise InputError(f"{path}: cannot be unpacked ({error}); fetch it again") from None
 
 
@@ -160,6 +164,14 @@ def named_files(argument: str, tell: Callable[[str], None]) -> Iterator[Path]:
                     raise InputError("stdin: a line is -; give one path a line")
                 yield from named_files(name, tell)
         return
+    try:
+        yield from _found(argument, tell)
+    except (OSError, RuntimeError, ValueError) as error:  # no rights, too long a name, links in a ring, a zero byte
+        told = getattr(error, "strerror", None) or error
+        raise InputError(f"{argument}: cannot be looked up ({told}); mend the name, the link or the rights") from None
+
+
+def _found(argument: str, tell: Callable[[str], None]) -> list[Path]:
     path = Path(argument)
     if os.path.lexists(path) and (real := path.resolve()) != Path(os.path.abspath(path)):
         tell(f"{shown(path)} is {shown(real)}")
@@ -167,16 +179,15 @@ def named_files(argument: str, tell: Callable[[str], None]) -> Iterator[Path]:
         images = sorted(entry.name for entry in os.scandir(path) if Path(entry.name).suffix.lower() in IMAGE_SUFFIXES)
         if not images:
             raise InputError(f"{path}: holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
-        yield from (path / name for name in images)
-    elif glob.has_magic(argument) and not os.path.lexists(path):
+        return [path / name for name in images]
+    if glob.has_magic(argument) and not os.path.lexists(path):
         found = [name for name in sorted(glob.glob(argument, recursive=True)) if not Path(name).is_dir()]
         if not found:
             raise InputError(f"{argument}: no file fits this pattern")
-        yield from map(Path, found)
-    elif path.exists() and not path.is_file():
+        return [Path(name) for name in found]
+    if path.exists() and not path.is_file():
         raise InputError(f"{path}: neither file nor folder")
-    else:
-        yield path
+    return [path]
 
 
 def blocks_of(arguments: Iterable[str], stride: int, tell: Callable[[str], None]) -> Iterator[Block]:

@@ -109,9 +109,11 @@ def trained_before(results: Path, pattern: str) -> Rate | None:
 def _model_benchmarked(results: Path, partition: str, recipe: TrainSettings) -> str | None:
     """Name in the benchmark of a partition of the model that has the recipe's size; None when it measured none such."""
     path = results / "benchmark" / f"partition-{partition}.json"
-    measured = read_json(path)["architectures"] if path.is_file() else {}
+    measured = read_json(path).get("architectures") if path.is_file() else {}
+    if not isinstance(measured, dict):  # of a benchmark by other code
+        return None
     wanted = {key: getattr(recipe, key) for key in SIZES}
-    return next((name for name, a in measured.items() if {key: a[key] for key in SIZES} == wanted), None)
+    return next((name for name, a in measured.items() if isinstance(a, dict) and wanted.items() <= a.items()), None)
 
 
 def benchmarked(results: Path, partition: str, recipe: TrainSettings) -> Rate | None:

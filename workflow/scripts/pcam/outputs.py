@@ -6,7 +6,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, TextIO
@@ -16,7 +16,7 @@ from PIL import Image
 
 from pcam.files import InputError, atomic_path
 from pcam.images import SIZE, read_image, window_starts
-from pcam.inputs import Block
+from pcam.inputs import Block, shown
 
 FORMATS = ("csv", "jsonl")
 # Colours of probability 0, 1/4, 1/2, 3/4 and 1, of even steps in lightness: viridis (Smith and van der Walt 2015).
@@ -71,8 +71,10 @@ def opened(output: str | None, *, held_back: bool) -> Iterator[TextIO]:
             yield handle
             handle.seek(0)
             shutil.copyfileobj(handle, sys.stdout)
+            sys.stdout.flush()
     else:
         yield sys.stdout
+        sys.stdout.flush()  # here, where a full disk can still be told
 
 
 def write_answers(handle: TextIO, answers: Iterable[Answer], form: str) -> None:
@@ -96,61 +98,83 @@ def coloured(values: np.ndarray) -> np.ndarray:
     )
 
 
+def _cells(length: int, stride: int) -> np.ndarray:
+    """For each pixel line int64 (length,) the window whose cell it lies in, -1 where there is none."""
+    begins = window_starts(length, stride) + SIZE // 2 - stride // 2
+    lines = np.arange(length)
+    cells = np.searchsorted(begins, lines, side="right") - 1
+    return np.where(lines < begins[-1] + stride, cells, -1)
+
+
 def draw_map(pixels: np.ndarray, grid: np.ndarray, stride: int) -> np.ndarray:
     """The image uint8 (h,w,3) in grey under the colours of grid (rows,columns): each cell round its window's centre.
 
-    The margin that no cell covers stays grey.
+    A cell is `stride` wide and high, less where the next one, flush with the image's end, begins sooner. The margin
+    that no cell covers stays grey.
     """
     picture = np.empty_like(pixels)
-    first = SIZE // 2 - stride // 2
-    columns = np.repeat(np.arange(grid.shape[1]), stride)
+    rows, columns = (_cells(length, stride) for length in pixels.shape[:2])
+    across = np.flatnonzero(columns >= 0)
+    area = slice(across[0], across[-1] + 1)
     for top in range(0, len(pixels), STRIP):
         strip = pixels[top : top + STRIP]
         grey = strip.mean(axis=2, keepdims=True)
         picture[top : top + STRIP] = (128 + grey / 2).astype(np.uint8)
-        lines = np.arange(top, top + len(strip))
-        rows = (lines - first) // stride
-        covered = (rows >= 0) & (rows < len(grid))
-        tint = coloured(grid[rows[covered]])[:, columns]
-        area = (np.flatnonzero(covered) + top, slice(first, first + len(columns)))
-        picture[area] = (0.45 * grey[covered][:, first : first + len(columns)] + 0.55 * tint).astype(np.uint8)
+        covered = np.flatnonzero(rows[top : top + STRIP] >= 0)
+        tint = coloured(grid[rows[top + covered]])[:, columns[area]]
+        picture[top + covered, area] = (0.45 * grey[covered][:, area] + 0.55 * tint).astype(np.uint8)
     return picture
 
 
 class Maps:
     """Writes, for each image larger than a patch, NAME.probability.npy (float32, a cell a window) and .png.
 
-    Memory holds the probabilities of one image at a time. Raises: InputError when two images share a name.
+    A second image of a name gets NAME-2 and so on; `tell` hears of it. Memory holds the probabilities of one image at a
+    time.
+
+    Raises: InputError when the folder is a file or cannot be made; then, when an image lies in it.
     """
 
-    def __init__(self, folder: Path, stride: int) -> None:
-        self.folder, self.stride = folder, stride
-        self.source: str | None = None
+    def __init__(self, folder: Path, stride: int, tell: Callable[[str], None]) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{folder}: cannot be the folder of maps ({error.strerror}); name another") from None
+        self.folder, self.stride, self.tell = folder, stride, tell
+        self.image: Path | None = None
         self.values: list[float] = []
         self.written: set[str] = set()
 
-    def through(self, answers: Iterable[Answer]) -> Iterator[Answer]:
-        """The same answers; a map is written once its image's last answer has passed."""
-        for answer in answers:
-            if answer.source != self.source or (answer.x == answer.y == 0 and self.values):
-                self._finish()
-                self.source = answer.source if answer.row is None else None
-            if self.source is not None:
-                self.values.append(answer.probability)
-            yield answer
-        self._finish()
+    def see(self, blocks: Iterable[Block], probabilities: np.ndarray) -> None:
+        """Blocks of patches and all their answers (n,); an image's map is written when the next image begins."""
+        start = 0
+        for block in blocks:
+            if block.image != self.image or not block.places[0].any():
+                self.finish()
+                self.image = block.image
+                if block.image is not None and self.folder.samefile(block.image.parent):
+                    raise InputError(
+                        f"{shown(block.image)}: lies in the folder of maps, where these would be read as images "
+                        "another time; name another folder for --map"
+                    )
+            if self.image is not None:
+                self.values += probabilities[start : start + len(block)].tolist()
+            start += len(block)
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """Write the map of the last image."""
         values, self.values = self.values, []
-        if self.source is None or len(values) < 2:
+        if self.image is None or len(values) < 2:
             return
-        pixels = read_image(Path(self.source))
-        shape = tuple(len(window_starts(length, self.stride)) for length in pixels.shape[:2])
-        name = Path(self.source).name
-        if name in self.written:
-            raise InputError(f"{self.source}: a second image of the name {name}; give each a map folder of its own")
+        pixels = read_image(self.image)
+        grid = np.array(values, np.float32).reshape([len(window_starts(n, self.stride)) for n in pixels.shape[:2]])
+        name, number = self.image.name, 1
+        while name in self.written:
+            number += 1
+            name = f"{self.image.name}-{number}"
+        if number > 1:
+            self.tell(f"the map of {shown(self.image)} is {shown(Path(name))}.probability.npy and .png")
         self.written.add(name)
-        grid = np.array(values, np.float32).reshape(shape)
         with atomic_path(self.folder / f"{name}.probability.npy") as temporary, temporary.open("wb") as handle:
             np.save(handle, grid)
         with atomic_path(self.folder / f"{name}.probability.png") as temporary:

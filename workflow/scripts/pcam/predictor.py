@@ -31,7 +31,10 @@ class Network(Protocol):
 
 
 class TorchNetwork:
-    """Weights of `weights.pt`. Raises: InputError as load_checkpoint does, and when there is no such device."""
+    """Weights of `weights.pt`. Switches TF32 off for the whole process.
+
+    Raises: InputError as load_checkpoint does, and when there is no such device.
+    """
 
     def __init__(self, weights: Path, device: str, tta: bool) -> None:
         import torch
@@ -39,6 +42,9 @@ class TorchNetwork:
         from pcam.checkpoint import load_checkpoint, predict_logits
         from pcam.preprocess import normalise
 
+        # As in training: on a GPU, TF32 would round the factors of each product to 10 bits.
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
         if device == "cuda" and not torch.cuda.is_available():
             raise InputError("--device cuda: torch sees no GPU; use --device cpu or auto")
         self.device = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
@@ -105,6 +111,15 @@ def read_onnx(weights: Path, sidecar: Mapping[str, Any]) -> bytes:
         raise InputError(
             f"{path}: belongs to other weights than {sidecar_path(weights)}; export them again (rule export_onnx)"
         )
+    for key, stated in (
+        ("preprocessing", sidecar["preprocessing"]),  # the graph holds it
+        ("averaged_over_symmetries", sidecar["architecture"].get("tta")),
+    ):
+        if record.get(key) != stated:
+            raise InputError(
+                f"{path}: {key} is {record.get(key)!r:.80}, not {stated!r:.80} as {sidecar_path(weights)} states; "
+                "restore the sidecar, or export again (rule export_onnx)"
+            )
     return content
 
 
@@ -142,9 +157,12 @@ class Predictor:
         self.file = choose_file(Path(weights))
         self.sidecar = read_sidecar(self.file)
         try:
-            self.trained_tta = bool(self.sidecar["architecture"]["tta"])
-        except (KeyError, TypeError):
+            tta_stated = self.sidecar["architecture"]["tta"]
+        except KeyError:
             raise InputError(f"{sidecar_path(self.file)}: architecture has no key 'tta'; train it again") from None
+        if not isinstance(tta_stated, bool):
+            raise InputError(f"{sidecar_path(self.file)}: tta is {tta_stated!r:.80}, not true or false; restore it")
+        self.trained_tta = tta_stated
         self.tta = self.trained_tta if tta is None else tta
         self.network: Network
         if self.file.suffix == ONNX_SUFFIX:

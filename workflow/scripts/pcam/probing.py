@@ -7,8 +7,8 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from pcam.checks import (
     check_memory,
     check_packages,
 )
-from pcam.cluster import RUNNING, WAITING, Sent, send, wait_for
+from pcam.cluster import RUNNING, WAITING, Sent, cancel, send, wait_for
 from pcam.files import InputError, document_digest, read_json, write_json
 from pcam.planned import Job, Plan
 from pcam.probe import MARK, canonical
@@ -113,17 +113,17 @@ def places_of(jobs: Sequence[Job]) -> dict[str, list[Job]]:
     return places
 
 
-def send_probes(plan: Plan, places: Mapping[str, Sequence[Job]], request: Mapping[str, Any]) -> dict[str, Sent]:
-    """One short job at each place, with the request to Slurm of the first job there."""
-    sent = {}
+def send_probes(
+    plan: Plan, places: Mapping[str, Sequence[Job]], request: Mapping[str, Any]
+) -> Iterator[tuple[str, Sent]]:
+    """One short job at each place, with the request to Slurm of the first job there, each as it is sent."""
     for number, (name, (job, *_)) in enumerate(places.items()):
         path, output = FOLDER / f"job-{number}.json", FOLDER / f"job-{number}.txt"
         write_json(path, {**request, "gpu": job.gpus > 0})
         output.unlink(missing_ok=True)
         lines = [f"export PYTHONPATH={shlex.quote(str(SCRIPTS))}"]
         lines.append(f"{plan.python} -m pcam.probe {shlex.quote(str(path.resolve()))}")
-        sent[name] = send(job.options, "\n".join(lines), output.resolve(), PROBE_MINUTES)
-    return sent
+        yield name, send(job.options, "\n".join(lines), output.resolve(), PROBE_MINUTES)
 
 
 def printed(path: Path, seconds: float) -> str | None:
@@ -171,12 +171,19 @@ def rows_of_job(name: str, jobs: Sequence[Job], sent: Sent, state: tuple[str, st
 
 
 def remembered(now: float) -> dict[str, dict[str, Any]]:
-    """What jobs of an earlier pre-flight saw at each place, with nothing amiss, not longer than FRESH_S ago."""
+    """What jobs of an earlier pre-flight saw at each place, with nothing amiss, not longer than FRESH_S ago.
+
+    A table of another shape, by other code or another hand, tells nothing.
+    """
     try:
-        earlier = read_json(TABLE).get("probed", {})
-    except InputError:
+        earlier = read_json(TABLE)["probed"]
+        for seen in earlier.values():
+            words = [word for row in seen["rows"] for word in astuple(Check(**row))]
+            if not all(isinstance(word, str) for word in (seen["key"], *words)):
+                return {}
+        return {place: seen for place, seen in earlier.items() if 0 <= now - seen["asked"] <= FRESH_S}
+    except (InputError, AttributeError, KeyError, TypeError):
         return {}
-    return {place: seen for place, seen in earlier.items() if 0 <= now - seen["asked"] <= FRESH_S}
 
 
 def look_from_jobs(
@@ -203,12 +210,18 @@ def look_from_jobs(
     }
     known = {} if plan.asked else remembered(now)
     known = {name: seen for name, seen in known.items() if seen["key"] == keys.get(name)}
-    sent = send_probes(plan, {name: jobs for name, jobs in places.items() if name not in known}, request)
-    if ids := {name: job.id for name, job in sent.items() if job.id}:
-        told = ", ".join(f"{job} on {name}" for name, job in ids.items())
-        print(f"pre-flight: short jobs look around: {told}; at most {start_s} s for each to start",
-              file=sys.stderr, flush=True)  # fmt: skip
-    states = wait_for(list(ids.values()), start_s, RUN_S)
+    sent: dict[str, Sent] = {}
+    try:
+        for name, job in send_probes(plan, {name: places[name] for name in places if name not in known}, request):
+            sent[name] = job
+        if ids := {name: job.id for name, job in sent.items() if job.id}:
+            told = ", ".join(f"{job} on {name}" for name, job in ids.items())
+            print(f"pre-flight: short jobs look around: {told}; at most {start_s} s for each to start",
+                  file=sys.stderr, flush=True)  # fmt: skip
+        states = wait_for(list(ids.values()), start_s, RUN_S)
+    except BaseException:
+        cancel(job.id for job in sent.values() if job.id)
+        raise
     rows: list[Check] = []
     for name, jobs in places.items():
         if name in known:

@@ -5,6 +5,7 @@ import hashlib
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -119,6 +120,9 @@ def package_versions(names: list[str]) -> dict[str, str | None]:
 
 
 _described: list[dict[str, object]] = []
+_named: str | None = None
+# Who else hears of the device once it is named: the log of a stage, the parent of a child.
+hearers: list[Callable[[str], None]] = []
 
 
 def describe(rule: str, code: str) -> dict[str, object]:
@@ -130,7 +134,7 @@ def describe(rule: str, code: str) -> dict[str, object]:
         "rule": rule,
         **git_state(),
         "code": code,
-        "device": cpu_name(),
+        "device": _named or cpu_name(),
         "python": sys.version.split()[0],
     }
     _described.append(told)
@@ -138,6 +142,15 @@ def describe(rule: str, code: str) -> dict[str, object]:
 
 
 def computed_on(device: str) -> None:
-    """Name the device in what `describe` gave in this process: only torch, which is imported later, knows a GPU."""
+    """Name the device in what `describe` gives in this process, and tell `hearers`.
+
+    Only torch, which is imported later or in a child alone, knows a GPU.
+    """
+    global _named
+    if device == (_named or cpu_name()):
+        return
+    _named = device
     for told in _described:
         told["device"] = device
+    for hear in hearers:
+        hear(device)

@@ -1,13 +1,13 @@
 """Bring documents, pictures and the champion of a run to their places in the repository, and say how to push them."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from markdown_it import MarkdownIt
 
 from pcam.files import InputError, document_digest, file_digest, write_bytes
-from pcam.remotes import changed, git
+from pcam.remotes import changed, git, ignored
 
 CHAMPION = "assets/champion"
 DOCUMENTS = ("journal.md", "model_card.md", "data_card.md")
@@ -47,7 +47,7 @@ def places(documents: Sequence[str], pictures: Sequence[str], champion: Sequence
 def repository_state(root: str | Path) -> str:
     """Digest of what a publication depends on besides the results: commit, upstream's, and what is not committed."""
     loose = changed(root, *DOCUMENTS, "assets")
-    content = {path: file_digest(Path(root) / path) for path in loose if (Path(root) / path).is_file()}
+    content = {path: file_digest(Path(root) / path) for path in loose or () if (Path(root) / path).is_file()}
     return document_digest([git(root, "rev-parse", "HEAD"), git(root, "rev-parse", "@{upstream}"), loose, content])
 
 
@@ -61,15 +61,28 @@ def checked_out(root: str | Path) -> str:
     return branch
 
 
+def _changed(root: str | Path, paths: Iterable[str]) -> list[str]:
+    """As remotes.changed. Raises: InputError where git cannot tell."""
+    loose = changed(root, *paths)
+    if loose is None:
+        raise InputError(f"{root}: git status fails, so what would be lost is not known; repair it, then publish again")
+    return loose
+
+
 def copy_files(where: Mapping[str, str], root: str | Path) -> list[str]:
     """Copy each file to its place; the places, of which git then sees a change, in order.
 
-    Raises: InputError, before anything is copied, as checked_out does, and when a place holds content of its own that
-    is not committed and would be lost.
+    Raises: InputError, before anything is copied, as checked_out does, when git ignores a place or cannot tell what is
+    changed, and when a place holds content of its own that is not committed and would be lost.
     """
     checked_out(root)
     content = {place: Path(path).read_bytes() for path, place in where.items()}
-    loose = changed(root, *content)
+    if hidden := ignored(root, *content):
+        raise InputError(
+            f"{', '.join(hidden)}: git ignores them, so no commit would hold them; `git check-ignore -v` tells the rule "
+            "to take out, then publish again"
+        )
+    loose = _changed(root, content)
     lost = [place for place in loose if (at := Path(root) / place).is_file() and at.read_bytes() != content[place]]
     if lost:
         raise InputError(
@@ -79,7 +92,7 @@ def copy_files(where: Mapping[str, str], root: str | Path) -> list[str]:
         at = Path(root) / place
         if not at.is_file() or at.read_bytes() != new:
             write_bytes(at, new)
-    return changed(root, *content)
+    return _changed(root, content)
 
 
 def push_commands(root: str | Path, paths: Sequence[str], message: str, link: str | None) -> list[str]:
@@ -91,7 +104,8 @@ def push_commands(root: str | Path, paths: Sequence[str], message: str, link: st
     known = (git(root, "remote") or "").split()
     own = git(root, "config", f"branch.{branch}.remote")
     remote = own or ("origin" if "origin" in known or not known else known[0])
-    commands = [f"git add {shlex.join(paths)}", f"git commit -m {shlex.quote(message)}"] if paths else []
+    listed = shlex.join(paths)  # named again to commit them alone, whatever else is staged
+    commands = [f"git add {listed}", f"git commit -m {shlex.quote(message)} -- {listed}"] if paths else []
     if not known:
         commands.append(f"git remote add {remote} {shlex.quote(link) if link else 'LINK_OF_YOUR_REPOSITORY'}")
     upstream = git(root, "rev-parse", "--abbrev-ref", f"{branch}@{{upstream}}")

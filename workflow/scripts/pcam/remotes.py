@@ -24,10 +24,11 @@ def _lines(text: str | None) -> list[str]:
 
 def same_place(url: str) -> str:
     """host/path of a repository, alike for every way to write it and without user, password, port and `.git`."""
-    found = re.fullmatch(r"\w+://(?:[^@/]*@)?([^/:]+)(?::\d+)?/(.*)", url) or re.fullmatch(
-        r"(?:[^@/]+@)?([^/:]+):(.*)", url
+    found = re.fullmatch(r"[\w+.-]+://(?:[^/]*@)?([^/:@]+)(?::\d+)?/(.*)", url) or re.fullmatch(
+        r"(?!.*://)(?:[^/]*@)?([^/:@]+):(.*)", url
     )
-    place = "/".join(found.groups()) if found else url
+    # A password with a slash in it makes an address that git itself cannot use: all before the last @ is left out.
+    place = "/".join(found.groups()) if found else re.sub(r"^.*://.*@", "", url)
     return place.rstrip("/").removesuffix(".git").rstrip("/").casefold()
 
 
@@ -75,10 +76,22 @@ def tracked(root: str | Path, *folders: str) -> list[str]:
     return sorted(_lines(git(root, "ls-files", "--", *folders)))
 
 
-def changed(root: str | Path, *paths: str) -> list[str]:
-    """Those of these files or folders whose content is not what the last commit holds; untracked ones too."""
+def changed(root: str | Path, *paths: str) -> list[str] | None:
+    """Those of these files or folders whose content is not what the last commit holds, untracked ones too.
+
+    Paths are relative to `root`, which may lie deeper than the repository's top. None where git cannot tell.
+    """
     status = git(root, "status", "--porcelain", "--untracked-files=all", "-z", "--no-renames", "--", *paths)
-    return sorted(entry[3:] for entry in (status or "").split("\0") if entry)
+    prefix = git(root, "rev-parse", "--show-prefix")
+    if status is None or prefix is None:
+        return None
+    return sorted(entry[3:].removeprefix(prefix) for entry in status.split("\0") if entry)
+
+
+def ignored(root: str | Path, *paths: str) -> list[str]:
+    """Those of these paths that git would neither show nor add; a tracked one never is."""
+    # Its exit code is 1 where it prints nothing.
+    return [path for path in (git(root, "check-ignore", "-z", "--", *paths) or "").split("\0") if path]
 
 
 def submission_state(root: str | Path) -> dict[str, Any]:
@@ -86,7 +99,7 @@ def submission_state(root: str | Path) -> dict[str, Any]:
 
     tracked: files below profiles/slurm, checkpoints below assets and their sidecars; remotes: place by name; asked: see
     last_asked, None once a remote branch holds every checkpoint; checkpoints: of each tracked one its path, its commit
-    (the last that touched it or its sidecar), changed (uncommitted) and branches (see holds).
+    (the last that touched it or its sidecar), changed (see there) and branches (see holds).
     """
     assets = set(tracked(root, "assets"))
     weights = sorted(path for path in assets if path.endswith(".pt"))

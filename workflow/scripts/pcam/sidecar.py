@@ -1,5 +1,6 @@
 """The JSON beside the weights: what a model was trained as, and how its logits become probabilities. Needs no torch."""
 
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,8 @@ import numpy as np
 from pcam.files import InputError, read_json
 
 SIDECAR_KEYS = ("architecture", "preprocessing", "threshold", "digests", "data_source")
+
+HIGHEST_THRESHOLD = float(np.nextafter(1, 2))  # calls no patch tumour, even where a probability is 1
 
 
 def sidecar_path(weights: str | Path) -> Path:
@@ -27,15 +30,23 @@ def read_sidecar(weights: str | Path) -> dict[str, Any]:
         if not isinstance(document[key], Mapping):
             raise InputError(f"{path}: {key} is {document[key]!r:.80}, not a JSON object; restore the sidecar")
     threshold, temperature = document["threshold"], document.get("temperature")
-    if threshold is not None and not _is_number(threshold):
-        raise InputError(f"{path}: threshold is {threshold!r:.80}, not a number; restore the sidecar")
+    if threshold is not None and not (_is_number(threshold) and 0 <= threshold <= HIGHEST_THRESHOLD):
+        raise InputError(f"{path}: threshold is {_told(threshold)}, not a number from 0 to 1; restore the sidecar")
     if temperature is not None and not (_is_number(temperature) and temperature > 0):
-        raise InputError(f"{path}: temperature is {temperature!r:.80}, not a number above 0; restore the sidecar")
+        raise InputError(f"{path}: temperature is {_told(temperature)}, not a number above 0; restore the sidecar")
     return document
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an integer beyond every float
+        return False
+
+
+def _told(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def probabilities_of(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:

@@ -41,8 +41,9 @@ def use_terminal(descriptor: int | None) -> None:
 def run_stage(snakemake: Any) -> Iterator[dict[str, object]]:
     """Send everything the job prints, also from child processes, to its log; give the provenance of its results.
 
-    The log begins with rule, wildcards, commit, code digest, device; it ends with the duration. An InputError becomes
-    one line and exit code 1; anything else keeps its traceback, because it is our mistake.
+    The log begins with rule, wildcards, commit, code digest, device, says so again once a GPU computes, and ends with
+    the duration. An InputError becomes one line and exit code 1; anything else keeps its traceback, because it is our
+    mistake.
     """
     global _terminal
     described = provenance.describe(snakemake.rule, snakemake.params.code)
@@ -58,6 +59,7 @@ def run_stage(snakemake: Any) -> Iterator[dict[str, object]]:
         os.dup2(handle.fileno(), 1)
         os.dup2(handle.fileno(), 2)
     print(_header(snakemake.wildcards, described), flush=True)
+    provenance.hearers.append(lambda device: print(_header(snakemake.wildcards, described), flush=True))
     try:
         yield described
     except InputError as error:

@@ -66,6 +66,8 @@ def judge_checkpoint(root: str, entry: Mapping[str, Any], champion: str, state: 
         return False, f"{path} is tracked and does not load: {str(error).replace(f'{root}/', '')}", PUBLISH
     if sidecar not in state["tracked"]:
         return False, f"{path} is tracked, {sidecar} is not", f"commit {sidecar} as well"
+    if entry["changed"] is None:
+        return False, f"git status of {path} fails", "repair what `git status` complains of"
     if entry["changed"]:
         return False, f"not as committed: {', '.join(entry['changed'])}", "commit them, then push"
     digest = document["digests"]["weights"]

@@ -5,8 +5,8 @@ from typing import Any
 
 from pcam.answers_results import beats_always
 from pcam.binding import count_of, derived
-from pcam.checks import FIX
-from pcam.documents import Missing, counted, estimate, is_measured, mean_sd, number, words
+from pcam.checks import FIX, UNKNOWN, WARN
+from pcam.documents import Missing, commit_of, counted, estimate, is_measured, mean_sd, number, words
 
 Found = Mapping[str, Any]
 
@@ -99,13 +99,18 @@ def slices_card(summary: Any, discovered: Any) -> dict[str, Any]:
 
 
 def cluster_card(bottleneck: Any, preflight: Any) -> dict[str, Any]:
-    """What ran in Slurm's jobs, by their ids, and what the pre-flight table said. A run without Slurm is to judge."""
+    """What ran in Slurm's jobs, by their ids, and what the pre-flight table said.
+
+    Good only where it warned of nothing and knew everything. A run without Slurm is to judge.
+    """
     if isinstance(bottleneck, Missing):
         return card("Cluster", "q8", bottleneck, "", None)
     machines = list(bottleneck.machines)
     jobs = [machine for machine in machines if machine.job_id != "local"]
     looked = preflight is not None and is_measured(preflight.result)
-    faults = [str(row.check) for row in preflight.checks if row.result == FIX] if looked else []
+    rows = list(preflight.checks) if looked else []
+    faults = [str(row.check) for row in rows if row.result == FIX]
+    unsure = {told: [row for row in rows if row.result == told] for told in (WARN, UNKNOWN)}
     text = "; ".join(
         f"{machine.partition}: {machine.device}, {f'job {machine.job_id}' if machine in jobs else 'no Slurm job'}"
         for machine in machines
@@ -113,14 +118,15 @@ def cluster_card(bottleneck: Any, preflight: Any) -> dict[str, Any]:
     text += ". "
     if not looked:
         text += "No pre-flight table lies beside this run."
-    elif faults:
-        text += f"Pre-flight: to fix: {', '.join(faults)}."
     else:
-        text += "Pre-flight: nothing to fix."
+        # Every run on Slurm writes the table anew: its commit tells whether it is of this one.
+        text += f"Pre-flight at commit {commit_of(preflight.provenance)}: "
+        text += f"to fix: {', '.join(faults)}" if faults else "nothing to fix"
+        text += "".join(f"; {told}: {derived(len(some), *some)}" for told, some in unsure.items() if some) + "."
     head = (
         f"{counted(derived(len(jobs), bottleneck.machines), 'Slurm job')} measured" if jobs else "Not run on a cluster"
     )
-    return card("Cluster", "q8", head, text, False if faults else True if jobs and looked else None)
+    return card("Cluster", "q8", head, text, False if faults else True if jobs and looked and not any(unsure.values()) else None)
 
 
 def verdicts(found: Found) -> list[dict[str, Any]]:
