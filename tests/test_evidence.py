@@ -1,5 +1,6 @@
 """Documents and results are compared: what was changed after the documents were written is found and named."""
 
+import copy
 import csv
 import json
 import random
@@ -12,10 +13,10 @@ import pytest
 from test_report import PROVENANCE, Run
 
 from pcam.binding import parts_of
-from pcam.checking import faults, value_faults
+from pcam.checking import faults, page_faults, value_faults
 from pcam.documents import Source
-from pcam.evidence import Origins
-from pcam.files import InputError, read_json, write_csv, write_json
+from pcam.evidence import Origins, preflight_words
+from pcam.files import InputError, read_json, write_csv, write_json, write_text
 from workflow import snakemake, succeeded
 
 SEED = 20
@@ -25,9 +26,9 @@ MUTATED = 20
 class Checked:
     """A run with its documents, and what the comparison says of it."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, plots: dict[str, Any] | None = None) -> None:
         self.run, self.folder = run, run.folder
-        self.page = run.page()
+        self.page = run.page(plots)
         self.evidence_path = run.folder / "evidence.json"
         # Nothing tells the code of a table whose rule wrote no JSON beside it; in a run every rule does, or has a log.
         self.codes = {source.rule: "c" for source in run.sources.values() if source.path.endswith(".json")}
@@ -159,6 +160,109 @@ def test_an_edited_list_of_evidence_is_found(checked: Checked) -> None:
     checked.evidence_path.unlink()
     with pytest.raises(InputError, match="no such file, so there is nothing to check"):
         checked.faults()
+
+
+def test_lists_of_evidence_that_do_not_fit_the_documents_are_found(checked: Checked) -> None:
+    evidence = checked.run.evidence()
+    swapped = copy.deepcopy(evidence)
+    swapped["cited"][5], swapped["cited"][90] = swapped["cited"][90], swapped["cited"][5]
+    write_json(checked.evidence_path, swapped)
+    assert any(fault.startswith("evidence.json: cited[5] is ") for fault in checked.faults())
+    write_json(checked.evidence_path, {**evidence, "missing": evidence["missing"][1:]})
+    assert any("what is missing is not what the results lack" in fault for fault in checked.faults())
+    checked.codes["make_seeds"] = "d"
+    write_json(checked.evidence_path, {**evidence, "sources": {}})
+    found = checked.faults()
+    path = checked.run.sources["seeds"].path
+    assert any(fault.startswith(f"{path}: came since the documents were written") for fault in found)
+    assert any(fault.startswith(f"{path}: made by code c, and rule make_seeds is d now") for fault in found)
+
+
+@pytest.mark.parametrize("gone", [("sources",), ("cited", 3, "value"), ("documents", "journal.md", "numbers")])
+def test_evidence_of_another_version_is_refused_by_name(checked: Checked, gone: tuple[Any, ...]) -> None:
+    evidence = checked.run.evidence()
+    at: Any = evidence
+    for part in gone[:-1]:
+        at = at[str(checked.folder / part) if part == "journal.md" else part]
+    del at[gone[-1]]
+    write_json(checked.evidence_path, evidence)
+    with pytest.raises(InputError, match=rf"evidence\.json: .*lacks {gone[-1]}; another version wrote it"):
+        checked.faults()
+
+
+@pytest.fixture
+def drawn(tmp_path: Path) -> Checked:
+    """A run whose page has a live plot of a file that no figure of the documents cites."""
+    (tmp_path / "drawn.csv").write_text("slice,estimate\na,0.5\n")
+    plot = {"title": "t", "help": "h", "controls": [], "head": [], "told": {}, "panels": [],
+            "datasets": {"slices": [{"estimate": 0.5}]}}  # fmt: skip
+    return Checked(Run(tmp_path), {"assets/slices.png": (plot, [(str(tmp_path / "drawn.csv"), "draw")])})
+
+
+PLANTED = {
+    "prose": ("Can this run be trusted?</h1>", "This run can be trusted</h1>"),
+    "state of a verdict": ('<li class="bad">', '<li class="good">'),
+    "data of a plot": ('"estimate": 0.5', '"estimate": 0.9'),
+    "evidence in the page": ('"commit": "0123456789abcdef"', '"commit": "f123456789abcdef"'),
+}
+
+
+def test_a_change_of_the_page_beside_its_numbers_is_found(drawn: Checked) -> None:
+    path = drawn.folder / "report.html"
+    for name, (old, new) in PLANTED.items():
+        assert old in drawn.page, name
+        path.write_text(drawn.page.replace(old, new, 1))
+        assert [fault for fault in page_faults(str(path)) if fault.startswith(f"{path}: is not as build_report")], name
+    assert [fault for fault in drawn.faults() if fault.startswith(f"{path}: is not as build_report wrote it")]
+
+
+def test_a_file_that_the_page_shows_and_that_is_another_now_is_named(drawn: Checked) -> None:
+    assert drawn.faults() == []
+    picture, data = Path(drawn.run.sources["picture shift"].path), drawn.folder / "drawn.csv"
+    picture.write_bytes(picture.read_bytes() + b"0")
+    data.write_text("slice,estimate\na,0.9\n")
+    found = drawn.faults()
+    for path in (picture, data):
+        assert any(
+            fault.startswith(f"{path}: is not the file that {drawn.folder}/report.html shows") for fault in found
+        )
+    data.unlink()
+    assert any(fault.startswith(f"{data}: is gone, and ") for fault in drawn.faults())
+
+
+def test_a_new_preflight_table_is_another_only_where_the_documents_rest_on_it(tmp_path: Path) -> None:
+    path = tmp_path / "preflight.json"
+    assert preflight_words(path) is None
+    rows = [{"check": "disk", "result": "pass", "told": "9 GB"}, {"check": "account", "result": "fix", "told": "x"}]
+    table = {"result": "fix", "checks": rows, "hours": 1, "provenance": PROVENANCE}
+    write_json(path, table)
+    words = preflight_words(path)
+    assert words and words[:2] == ["fix", "01234567"] and words[2].startswith("1 account: fix ") and len(words) == 3
+    write_json(path, {**table, "hours": 2, "checks": [{**rows[0], "told": "8 GB"}, rows[1]]})
+    assert preflight_words(path) == words
+    for changed in ({"result": "pass"}, {"checks": rows[:1]}, {"checks": [{**rows[0], "result": "warn"}, rows[1]]}):
+        write_json(path, {**table, **changed})
+        assert preflight_words(path) != words
+    path.write_text("{")
+    assert "not a JSON file" in (preflight_words(path) or [""])[0]
+
+
+def test_marks_in_data_neither_crash_a_document_nor_forge_a_citation(tmp_path: Path) -> None:
+    """Characters that marks are made of, in texts, keys, cells, captions and the config, show as U+FFFD."""
+    run = Run(tmp_path)
+    evil = "\ue000\U000f0030\U000f0031 7\ue001 \U000f00ff"
+    run.content["twin"]["verdict"] = f"other {evil} bits"
+    run.content["twin"]["compared"] = {f"w{evil}": value for value in run.content["twin"]["compared"].values()}
+    run.config["journal"]["members"] = [f"Ada {evil} / 1"]
+    run.journal()
+    write_text(run.sources["caption shift"].path, f"What {evil} shows.\n")
+    text = run.render()
+    assert (
+        "Ada \ufffd\ufffd\ufffd 7\ufffd \ufffd / 1" in text and "other \ufffd\ufffd\ufffd 7\ufffd \ufffd bits" in text
+    )
+    assert "What \ufffd\ufffd\ufffd 7\ufffd \ufffd shows" in text and not re.search(
+        "[\ue000\ue001\U000f0000-\U000f00ff]", text
+    )
 
 
 def test_missing_evidence_is_listed_shows_as_missing_and_what_turned_up_since_is_found(tmp_path: Path) -> None:

@@ -115,10 +115,11 @@ def bound_text(text: str) -> dict[str, Any]:
     return {"text": text, "numbers": []}
 
 
-def small_report(folder: Path, plots: dict[str, Any] | None = None, **changed: Any) -> Path:
-    """A page of a journal with one question, its label and its texts full of HTML."""
+def small_report(folder: Path, plots: dict[str, Any] | None = None, more: str = "", **changed: Any) -> Path:
+    """A page of a journal with one question, its label and its texts full of HTML, and `more` at its end."""
     journal = folder / "journal.md"
-    write_text(journal, f"> {EVIL}\n\n## Question 1: {EVIL}\n1. **A:**\n\nIt is 0.25.\n\n| a |\n| --- |\n| {EVIL} |\n")
+    table = f"| a |\n| --- |\n| {EVIL} |\n"
+    write_text(journal, f"> {EVIL}\n\n## Question 1: {EVIL}\n1. **A:**\n\nIt is 0.25.\n\n{table}{more}")
     text = journal.read_text()
     evidence = {
         "documents": {str(journal): {"sha256": file_digest(journal), "numbers": numbered(text, "0.25")}},
@@ -524,6 +525,46 @@ def test_without_scripts_and_on_paper_the_drawn_pictures_stand_alone(read: Calla
     for gone in ("nav", ".plot", ".numbers", ".skip"):
         expect(printed.locator(gone).first).to_be_hidden()
     assert printed.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+
+
+@pytest.mark.parametrize(
+    ("column", "rising"),
+    [
+        ("day", ["2023-11-15 00:13", "2023-12-01 00:00", "2024-01-02 00:00", "none"]),
+        ("commit", ["1234567a", "12e45678", "8e123456", "9abcdef0"]),
+        ("rate", ["1e-7", "0.002", "1,200", "undefined"]),
+    ],
+)
+def test_dates_and_digests_sort_as_text_and_numbers_as_numbers(
+    browser: Browser, tmp_path: Path, column: str, rising: list[str]
+) -> None:
+    mixed = [rising[i] for i in (2, 1, 3, 0)]
+    more = f"\n| {column} |\n| --- |\n" + "".join(f"| {cell} |\n" for cell in mixed)
+    reader = Reader(browser, small_report(tmp_path, more=more))
+    table = reader.page.locator("table", has_text=column)
+    table.get_by_role("button", name=column).click()
+    assert table.locator("tbody td").all_inner_texts() == rising
+    reader.context.close()
+
+
+def test_by_keyboard_the_summary_s_evidence_is_listed_and_what_is_missing_is_called_so(
+    browser: Browser, tmp_path: Path
+) -> None:
+    gone = {"text": "missing: a.json", "numbers": [{"start": 0, "end": 15, "cites": [1]}]}
+    verdict = {"title": "A", "at": "q1", "state": "missing", "head": gone, "text": bound_text("")}
+    cited = [
+        {"file": "b.json", "key": "b", "value": None},
+        {"file": "a.json", "key": "", "value": None, "missing": True},
+    ]
+    reader = Reader(browser, small_report(tmp_path, verdicts=[verdict], cited=cited, sources={"b.json": {"rule": "b"}}))
+    for place, told in (("header", ["a.json", "the whole file", "missing"]), ("main", ["b.json", "b", "null", "b"])):
+        reader.page.locator(f"{place} .numbers summary").focus()
+        reader.page.keyboard.press("Enter")
+        cells = reader.page.locator(f"{place} .numbers tbody td")
+        expect(cells).to_have_count(9)
+        assert cells.all_inner_texts()[1 : 1 + len(told)] == told
+    assert reader.complaints == []
+    reader.context.close()
 
 
 @pytest.mark.slow

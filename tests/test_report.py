@@ -24,11 +24,13 @@ from plot_patches import groups_of, spread
 from results_evidence import over_seeds, results_evidence
 from write_journal import write_journal
 
-from pcam.binding import unmarked
-from pcam.documents import Missing, Source, mean_sd, merge_answers, open_evidence
+from pcam.answers_collaboration import listed
+from pcam.answers_tuning import rung_rows
+from pcam.binding import cited_tree, take_marks, unmarked
+from pcam.documents import Missing, Source, cell, mean_sd, merge_answers, open_evidence
 from pcam.figures import drawing
 from pcam.files import InputError, read_json, write_csv, write_json, write_text
-from pcam.journal import Ask
+from pcam.journal import Ask, triple
 from pcam.provenance import ROOT
 from pcam.rendering import escape_markdown
 
@@ -336,13 +338,13 @@ class Run:
     def evidence(self) -> dict[str, Any]:
         return read_json(self.folder / "evidence.json")
 
-    def page(self) -> str:
-        """The report without its live plots."""
+    def page(self, plots: dict[str, Any] | None = None) -> str:
+        """The report, without live plots unless some are given."""
         self.journal()
         path = self.folder / "report.html"
         build_report(
             str(TEMPLATES / "report.html.j2"), str(self.folder / "journal.md"), str(self.folder / "evidence.json"),
-            [self.sources[f"picture {name}"].path for name in PICTURES], {}, str(path),
+            [self.sources[f"picture {name}"].path for name in PICTURES], plots or {}, str(path),
             data_label=self.label, provenance=PROVENANCE,
         )  # fmt: skip
         return path.read_text()
@@ -760,6 +762,42 @@ def test_a_lookup_never_gives_a_default(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a JSON file"):
         write_text(tmp_path / "b.json", "{")
         open_evidence(Source(str(tmp_path / "b.json"), "make_b"))
+
+
+def test_only_what_a_number_is_written_as_is_a_number_in_a_table() -> None:
+    numbers = {
+        "0": 0,
+        "-12": -12,
+        "0.5": 0.5,
+        "1e-05": 1e-05,
+        "3.0E+2": 300.0,
+        "12345678901234567890": 12345678901234567890,
+    }
+    for text, value in numbers.items():
+        assert cell(text) == value and type(cell(text)) is type(value)
+    assert [cell(text) for text in ("", "nan", "-inf")] == [None] * 3
+    names = ("0042", "1_000", "12e400", "+5", " 5", "5.", "\u0665", "1e5\n")
+    assert [cell(text) for text in names] == list(names)
+
+
+def test_a_missing_list_stays_missing(run: Run) -> None:
+    gone = Missing(Source("a.json", "make_a"), "mean")
+    assert triple(gone) is gone and unmarked(listed(gone)) == "missing: a.json, key mean (rule make_a)"
+    items = run.content["checklist"]["items"]
+    run.content["checklist"]["items"] = [one for one in items if not one["item"].startswith("inference.py")]
+    del run.content["collaboration"]["history"]["contributors"]
+    del run.content["collaboration"]["history"]["merges"]["newest"]
+    run.journal()
+    lost = {(one["file"], one["key"].partition("[")[0].partition(".")[0]) for one in run.evidence()["missing"]}
+    assert (run.sources["checklist"].path, "items") in lost
+    text = run.journal().replace("\\", "")
+    for key in ("history.contributors", "history.merges.newest"):
+        assert f"missing: {run.sources['collaboration'].path}, key {key}" in text
+
+
+def test_a_rung_s_place_is_no_figure_of_the_config() -> None:
+    search = cited_tree({"rounds": 1, "trials": 4, "rungs": [{"epochs": 1}, {"epochs": 3, "trials": 2}]}, "config")
+    assert [take_marks(str(row[0])) for row in rung_rows(search)] == [("0", []), ("1", [])]
 
 
 def test_a_picture_has_the_same_bytes_each_time_and_none_when_drawing_fails(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@
 import time
 from pathlib import Path
 
+from pcam.evidence import preflight_words
 from pcam.files import file_digest
 from pcam.provenance import ROOT, git_state, package_versions
 from pcam.remotes import submission_state
@@ -167,6 +168,14 @@ EVIDENCE = {
     "onnx": ("results/champion/onnx.json", "export_onnx"),
     "slices": ("results/slices/slices.csv", "slice_metrics"),
     "slices_summary": ("results/slices/slices.json", "slice_metrics"),
+    # Not for a figure: the page's live plots draw them.
+    **{
+        f"predictions {split}": (
+            f"results/champion/predict/{split}.csv",
+            "predict_champion",
+        )
+        for split in ("valid", "test")
+    },
     "errors": ("results/slices/errors.json", "measure_errors"),
     "discovered": ("results/slices/discovered.json", "discover_slices"),
     "silent": ("results/slices/silent.json", "measure_silent_failure"),
@@ -571,7 +580,7 @@ ASK = {
         for name in (*TEMPLATES.values(), *(cut["path"] for cut in CUTS.values()))
     ],
     "sources": {**EVIDENCE, **ASIDE, **PLANNED},
-    # A picture and its caption carry no provenance; the log of their rule does.
+    # Pictures, captions and predictions carry no provenance; the log of their rule does.
     "logs": {
         f"results/assets/{name}.{suffix}": (
             f"results/logs/plot_training/{name.removeprefix('training-')}.log"
@@ -580,6 +589,22 @@ ASK = {
         )
         for name, rule in PICTURE_RULES.items()
         for suffix in ("png", "txt")
+    }
+    | {
+        EVIDENCE[f"predictions {split}"][
+            0
+        ]: f"results/logs/predict_champion/{split}.log"
+        for split in ("valid", "test")
+    },
+    # What no rule of a run writes and the documents tell of: when it changes, they are written anew.
+    "outside": {
+        "aside": [file_digest(path) for path, _ in ASIDE.values()],
+        "planned": {
+            name: file_digest(path)
+            for name, (path, _) in PLANNED.items()
+            if name != "preflight" and Path(path).is_file()
+        },
+        "preflight": preflight_words(PLANNED["preflight"][0]),
     },
     "cuts": CUTS,
     "root": str(ROOT),
@@ -614,7 +639,6 @@ rule write_journal:
     params:
         **ASK,
         code=code_digest("write_journal"),
-        aside=[file_digest(path) for path, _ in ASIDE.values()],
     script:
         "../scripts/write_journal.py"
 
@@ -635,7 +659,10 @@ rule compare_evidence:
         **ASK,
         code=code_digest("compare_evidence"),
         # Not of what stands aside: it tells of its own time.
-        codes={rule: code_digest(rule) for _, rule in EVIDENCE.values()},
+        codes={
+            rule: code_digest("predict_seed" if rule == "predict_champion" else rule)
+            for _, rule in EVIDENCE.values()
+        },
         checked=["results/evidence.json", "results/journal.md", "results/report.html"],
     script:
         "../scripts/compare_evidence.py"
@@ -664,10 +691,7 @@ rule check_evidence:
 
 # What the live plots of the page draw, and the rules that wrote it.
 DRAWN = {
-    **{
-        split: (f"results/champion/predict/{split}.csv", "predict_champion")
-        for split in ("valid", "test")
-    },
+    **{split: EVIDENCE[f"predictions {split}"] for split in ("valid", "test")},
     "evaluation": EVIDENCE["evaluation"],
     "trials": EVIDENCE["trials"],
     "slices": EVIDENCE["slices"],

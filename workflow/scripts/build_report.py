@@ -11,9 +11,9 @@ from typing import Any
 import vl_convert
 from markupsafe import Markup
 
-from pcam.binding import Number
+from pcam.binding import Number, clean_tree
 from pcam.files import InputError, file_digest, read_json, write_text
-from pcam.page import bound, embedded_json, inline_script, page_of_journal, read_picture
+from pcam.page import bound, embedded_json, inline_script, page_of_journal, read_picture, sealed
 from pcam.plots import Plot, slices_plot, threshold_plot
 from pcam.plots_tuning import tuning_plot
 from pcam.rendering import render_html
@@ -64,6 +64,8 @@ def build_report(
     folder, beside = Path(template_path).parent, Path(journal_path).parent
     evidence = read_json(evidence_path)
     text, numbers = journal_of(journal_path, evidence)
+    read = [path for _, sources in plots.values() for path, _ in sources]
+    plots = {picture: (clean_tree(plot), sources) for picture, (plot, sources) in plots.items()}
     embedded = {Path(path).relative_to(beside).as_posix(): read_picture(path) for path in pictures}
     drawn = {
         path: Markup(render_html(folder / "plot.html.j2", {"name": f"plot-{i}", "plot": plot, "sources": sources}))
@@ -89,13 +91,16 @@ def build_report(
                     "numbers": [number["cites"] for number in bound_numbers],
                     "cited": evidence["cited"],
                     "sources": evidence["sources"],
+                    "files": {
+                        path: file_digest(path) for path in sorted({journal_path, evidence_path, *pictures, *read})
+                    },
                     "plots": {f"plot-{i}": plot for i, (plot, _) in enumerate(plots.values())},
                 }
             ),
             "provenance": provenance,
         },
     )
-    write_text(report_path, html)
+    write_text(report_path, sealed(html))
 
 
 def live_plots(

@@ -16,8 +16,8 @@ SIDES = {"first side": "the version of the line merged into", "second side": "th
 
 
 def listed(values: Iterable[Any]) -> str:
-    """Texts of the results joined; `str` keeps what each of them cites."""
-    return ", ".join(str(value) for value in values)
+    """Texts of the results joined; `str` keeps what each of them cites. What is missing says so."""
+    return str(values) if isinstance(values, Missing) else ", ".join(str(value) for value in values)
 
 
 def verb(n: int, one: str, many: str) -> str:
@@ -51,8 +51,10 @@ def origin_sentence(history: Any) -> str:
     return f"It has {counted(history.roots, 'first commit')}: histories of several repositories were joined."
 
 
-def people_rows(history: Any) -> list[list[Any]]:
+def people_rows(history: Any) -> Rows:
     people = history.contributors[:MOST_ROWS]
+    if isinstance(people, Missing):
+        return people
     return [[p.name, p.commits, percent(p.share), p.merges, p.first, p.last] for p in people]
 
 
@@ -64,7 +66,9 @@ def main_sentence(main: Any) -> str:
         f"{main.direct:,} direct {verb(main.direct, 'commit', 'commits')}."
     )
     if main.direct:
-        by = listed(f"{person.name} {person.commits:,}" for person in main.direct_by[:MOST_ROWS])
+        people = main.direct_by[:MOST_ROWS]
+        missing = isinstance(people, Missing)
+        by = listed(people if missing else [f"{person.name} {person.commits:,}" for person in people])
         text += f" Direct ones by author: {by}."
     return f"{text} A branch that was rebased or fast-forwarded leaves no merge, so its commits count as direct."
 
@@ -93,7 +97,9 @@ def counted_or_none(things: Sequence[Any]) -> str:
     return f"{count_of(things):,}" if things else "none"
 
 
-def branch_rows(merges: Any) -> list[list[Any]]:
+def branch_rows(merges: Any) -> Rows:
+    if isinstance(merges.newest, Missing):
+        return merges.newest
     return [
         [
             merge.branch or "not named",
@@ -116,8 +122,8 @@ def conflict_sentence(merges: Any) -> str:
     replayed = merges.looked_at - merges.not_replayed
     if replayed == 0:
         return (
-            f"None of the newest merges ({merges.looked_at:,}) could be merged again, so whether they conflicted is not "
-            f"known: {notes}."
+            f"None of the newest merges ({merges.looked_at:,}) could be merged again, so whether they conflicted is "
+            f"not known: {notes}."
         )
     text = (
         f"Of the newest merges ({merges.looked_at:,}), {replayed:,} {verb(replayed, 'was', 'were')} merged again from "
@@ -132,7 +138,10 @@ def conflict_sentence(merges: Any) -> str:
     return f"{text} Conflicts of a rebase leave no trace in git."
 
 
-def conflict_rows(merges: Any) -> list[list[Any]]:
+def conflict_rows(merges: Any) -> Rows:
+    for needed in (merges.newest, *(merge.conflicts for merge in merges.newest)):
+        if isinstance(needed, Missing):
+            return needed
     rows = [
         [merge.commit[:8], merge.at, merge.by, conflict.path, SIDES.get(conflict.resolved, conflict.resolved)]
         for merge in merges.newest
@@ -183,7 +192,8 @@ def ci_sentence(ci: Any) -> Any:
         text += f" {ci.script} checks, in this order: {listed(ci.script_steps)}."
     if ci.hooks is None:
         return f"{text} There are no readable pre-commit hooks."
-    return f"{text} Hooks before a commit: {listed(hook.hook for hook in ci.hooks) or 'none'}."
+    hooks = ci.hooks if isinstance(ci.hooks, Missing) else [hook.hook for hook in ci.hooks]
+    return f"{text} Hooks before a commit: {listed(hooks) or 'none'}."
 
 
 def open_doors(told: Any) -> list[Any]:

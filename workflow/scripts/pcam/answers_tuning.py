@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pcam.answers_results import beats_always
-from pcam.binding import count_of, derived
+from pcam.binding import count_of, fixed
 from pcam.documents import PERCENT_95, Missing, estimate, interval, is_measured, mean_sd, number, percent, plain, words
 from pcam.search_space import read_space
 
@@ -37,8 +37,7 @@ def rung_rows(search: Mapping[str, Any]) -> list[list[Any]]:
     """Who trains for how long."""
     every = search["rounds"] * search["trials"]
     return [
-        [derived(place, rung["epochs"]), rung.get("trials", every), rung["epochs"]]
-        for place, rung in enumerate(search["rungs"])
+        [fixed(str(place)), rung.get("trials", every), rung["epochs"]] for place, rung in enumerate(search["rungs"])
     ]
 
 

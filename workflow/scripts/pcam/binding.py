@@ -4,6 +4,7 @@ A cited number computes and compares as any other; what is made of it cites all 
 between private-use characters that name file and key; they survive joining and escaping and are taken out at the end.
 """
 
+import json
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,13 +27,22 @@ _BYTES = 0xF0000  # a byte b of a mark's content is the private-use character _B
 _MARK = re.compile("\ue000([\U000f0000-\U000f00ff]*)([^\ue000\ue001]*)\ue001")
 _LEFT = re.compile("[\ue000\ue001\U000f0000-\U000f00ff]")
 _ONE = re.compile("\ue000([\U000f0000-\U000f00ff]*)|\ue001")
-_BETWEEN, _WITHIN = "\x1e", "\x1f"
 # A word that holds a digit, less the brackets and points around it.
 _WORD = re.compile(r"[^\s(]*\d\S*?(?=[).,;:!?]*(?:\s|$))")
 
 
-def _hide(content: str) -> str:
-    return "".join(chr(_BYTES + byte) for byte in content.encode())
+def clean(text: str) -> str:
+    """Text of data without the characters that marks are made of, so that it can neither forge nor tear one."""
+    return _LEFT.sub("\ufffd", text)
+
+
+def clean_tree(value: Any) -> Any:
+    """A copy of nested dicts and lists, as JSON has them, with every text and key clean."""
+    if isinstance(value, Mapping):
+        return {clean_tree(key): clean_tree(of) for key, of in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean_tree(item) for item in value]
+    return clean(value) if isinstance(value, str) else value
 
 
 def _show(hidden: str) -> str:
@@ -40,7 +50,7 @@ def _show(hidden: str) -> str:
 
 
 def _mark(content: str, text: str) -> str:
-    return f"{_START}{_hide(content)}{text}{_END}"
+    return f"{_START}{''.join(chr(_BYTES + byte) for byte in content.encode())}{text}{_END}"
 
 
 def _united(cites: Iterable[Citation]) -> tuple[Citation, ...]:
@@ -54,7 +64,8 @@ def _united(cites: Iterable[Citation]) -> tuple[Citation, ...]:
 
 def mark(text: str, cites: Iterable[Citation]) -> str:
     """`text` with marks that carry what it cites."""
-    return _mark(_BETWEEN.join(_WITHIN.join(cite) for cite in cites), text)
+    told = list(cites)
+    return _mark(json.dumps(told) if told else "", text)
 
 
 class Cited:
@@ -215,11 +226,10 @@ def take_marks(text: str) -> tuple[str, list[Number]]:
     plain, spans = _spans(text)
     numbers: list[Number] = []
     for start, end, content in spans:
-        if _WITHIN in content:
-            cites = [tuple(cite.split(_WITHIN)) for cite in content.split(_BETWEEN)]
+        if content:
+            told = json.loads(content)
+            cites = list(map(tuple, told)) if isinstance(told, list) else [told]
             numbers.append({"start": start, "end": end, "cites": cites})
-        elif content:
-            numbers.append({"start": start, "end": end, "cites": [int(content)]})
     return plain, numbers
 
 

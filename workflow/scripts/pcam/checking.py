@@ -4,17 +4,48 @@ import hashlib
 import html
 import re
 from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from pcam.documents import Source
 from pcam.evidence import CONFIG, Absent, Origins, Results
-from pcam.files import InputError, read_json
+from pcam.files import InputError, file_digest, read_json
 from pcam.journal import Ask, document
+from pcam.page import embedded_files, seal_holds
 
 WRITE = "if the results are right, snakemake results/report.html writes the documents anew"
 REMAKE = "snakemake makes it anew"
+ANEW = "snakemake --forcerun write_journal results/report.html writes it anew"
 _ELEMENT = re.compile(r'<data class="cited" value="(\d+)">(.*?)</data>', re.DOTALL)
+
+# What evidence.json has to hold, and each entry of it.
+SHAPE = {
+    "documents": ("sha256", "numbers"),
+    "verdicts": ("head", "text"),
+    "cited": ("file", "key", "value"),
+    "missing": ("file", "key"),
+    "unbound": (),
+    "sources": ("rule", "sha256"),
+    "provenance": (),
+}
+# Each start on Slurm writes their results anew; the documents rest on single words of these, which stand cited.
+RENEWED = {"preflight"}
+
+
+def read_evidence(path: str) -> dict[str, Any]:
+    """Raises: InputError when there is no evidence to check, or it is that of another version."""
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such file, so there is nothing to check; snakemake results/report.html")
+    evidence = read_json(path)
+    for part, keys in SHAPE.items():
+        if part not in evidence:
+            raise InputError(f"{path}: lacks {part}; another version wrote it: {ANEW}")
+        whole = evidence[part]
+        for place, entry in whole.items() if isinstance(whole, dict) else enumerate(whole):
+            for key in keys:
+                if key not in entry:
+                    raise InputError(f"{path}: {part}[{place!r}] lacks {key}; another version wrote it: {ANEW}")
+    return evidence
 
 
 def value_faults(evidence: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]:
@@ -38,16 +69,15 @@ def value_faults(evidence: Mapping[str, Any], config: Mapping[str, Any]) -> Iter
             yield f"{place}: {then!r} when the documents were written, now {now!r}; {WRITE}"
 
 
-def code_faults(ask: Ask, evidence: Mapping[str, Any], codes: Mapping[str, str]) -> Iterator[str]:
+def code_faults(ask: Ask, codes: Mapping[str, str]) -> Iterator[str]:
     """Results behind the documents that other code made than the present; `codes` has the rules to ask of."""
     origins = Origins(ask.sources, ask.logs)
     stale: dict[tuple[str, str | None], list[str]] = {}
-    for file, told in evidence["sources"].items():
-        rule = told["rule"]
-        if rule in codes and Path(file).is_file():
-            code = origins.of(Source(file, rule))["code"]
-            if code != codes[rule]:
-                stale.setdefault((rule, code), []).append(file)
+    for source in ask.sources.values():
+        if source.rule in codes and Path(source.path).is_file():
+            code = origins.of(source)["code"]
+            if code != codes[source.rule]:
+                stale.setdefault((source.rule, code), []).append(source.path)
     for (rule, code), files in stale.items():
         made = f"code {code}" if code else "code that nothing names"
         others = f" and {len(files) - 1} more of its files" if len(files) > 1 else ""
@@ -64,9 +94,36 @@ def first_difference(here: str, there: str) -> str:
     return "it ends otherwise than the results give"
 
 
+def listed_faults(evidence: Mapping[str, Any], anew: Mapping[str, Any]) -> Iterator[str]:
+    """What evidence.json lists otherwise than the results give: citations, what is missing, and the sources."""
+    cites = [[(entry["file"], entry["key"]) for entry in one["cited"]] for one in (evidence, anew)]
+    for place, (told, now) in enumerate(zip_longest(*cites)):
+        if told != now:
+            yield f"evidence.json: cited[{place}] is {told}, and the documents cite {now} there; {WRITE}"
+            break
+    if evidence["missing"] != anew["missing"]:
+        yield f"evidence.json: what is missing is not what the results lack; {WRITE}"
+    for file in sorted({*evidence["sources"], *anew["sources"]}):
+        told, now = (
+            {key: of for key, of in one["sources"].get(file, {}).items() if key != "written"}
+            for one in (evidence, anew)
+        )
+        if not told or not now:
+            when = "came since" if now else "is not there now, and was when"
+            yield f"{file}: {when} the documents were written; {WRITE}"
+            continue
+        if told["rule"] == now["rule"] and now["rule"] in RENEWED:
+            continue
+        for key in sorted({*told, *now}):
+            if told.get(key) != now.get(key):
+                yield f"{file}: {key} is {told.get(key)!r} in evidence.json's sources, now {now.get(key)!r}; {WRITE}"
+                break
+
+
 def document_faults(ask: Ask, evidence: Mapping[str, Any]) -> Iterator[str]:
     """Documents that are not what the results give, byte for byte, or not those that evidence.json lists."""
     rendered, anew = document(ask, evidence["provenance"])
+    yield from listed_faults(evidence, anew)
     for path, text in rendered.items():
         if not Path(path).is_file():
             yield f"{path}: is gone; {WRITE}"
@@ -101,11 +158,24 @@ def plain_text(markup: str) -> str:
     return " ".join(html.unescape(re.sub(r"<[^>]*>", "", markup)).replace("\\", "").split())
 
 
+def page_faults(report_path: str) -> Iterator[str]:
+    """A report that was changed, or that shows other files than those that stand there now."""
+    page = Path(report_path).read_bytes().decode(errors="replace")
+    if not seal_holds(page):
+        yield f"{report_path}: is not as build_report wrote it, the digest at its end does not hold; {ANEW}"
+        return
+    files = embedded_files(page)
+    if not files:
+        yield f"{report_path}: does not tell which files it was made of; {ANEW}"
+    for file, digest in files.items():
+        if not Path(file).is_file():
+            yield f"{file}: is gone, and {report_path} shows it; {REMAKE}"
+        elif file_digest(file) != digest:
+            yield f"{file}: is not the file that {report_path} shows; {WRITE}"
+
+
 def report_faults(evidence: Mapping[str, Any], journal_path: str, report_path: str) -> Iterator[str]:
     """Numbers of the report that are not those of evidence.json, or that it lacks."""
-    if not Path(report_path).is_file():
-        yield f"{report_path}: is gone; {WRITE}"
-        return
     numbers = numbers_of(evidence, Path(journal_path).read_text(), journal_path)
     seen: set[int] = set()
     for found in _ELEMENT.finditer(Path(report_path).read_text()):
@@ -123,10 +193,12 @@ def faults(
     ask: Ask, evidence_path: str, journal_path: str, report_path: str, codes: Mapping[str, str]
 ) -> tuple[list[str], Mapping[str, Any]]:
     """Every fault, and the evidence that was checked. Raises: InputError when there is no evidence to check."""
-    if not Path(evidence_path).is_file():
-        raise InputError(f"{evidence_path}: no such file, so there is nothing to check; snakemake results/report.html")
-    evidence = read_json(evidence_path)
-    found = [*value_faults(evidence, ask.config), *code_faults(ask, evidence, codes), *document_faults(ask, evidence)]
+    evidence = read_evidence(evidence_path)
+    found = [*value_faults(evidence, ask.config), *code_faults(ask, codes), *document_faults(ask, evidence)]
+    if not Path(report_path).is_file():
+        found.append(f"{report_path}: is gone; {WRITE}")
+        return found, evidence
+    found += page_faults(report_path)
     if Path(journal_path).is_file() and journal_path in evidence["documents"]:
         found += report_faults(evidence, journal_path, report_path)
     return found, evidence

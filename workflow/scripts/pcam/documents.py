@@ -5,6 +5,7 @@ A template sees each result file by name. A file or key that does not exist rend
 """
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +15,7 @@ from typing import Any
 
 import jinja2
 
-from pcam.binding import Citation, bare, cited, fixed, key_of, mark
+from pcam.binding import Citation, bare, cited, clean, clean_tree, fixed, key_of, mark
 from pcam.files import iter_csv, read_json
 
 FILL_IN = "[fill in]"
@@ -26,6 +27,10 @@ METRIC_NAMES = {
     "brier": "Brier score",
     "ece": "ECE (calibration error)",
 }
+
+
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+_NOT_FINITE = re.compile(r"[+-]?(?:inf|infinity|nan)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ class Missing:
 
     def __str__(self) -> str:
         key = f", key {self._key}" if self._key else ""
-        return mark(f"missing: {self._source.path}{key} (rule {self._source.rule})", self.cites)
+        return mark(f"missing: {clean(self._source.path)}{key} (rule {self._source.rule})", self.cites)
 
 
 class Node:
@@ -162,14 +167,17 @@ def _wrapped(value: Any, source: Source, at: str) -> Any:
 
 
 def cell(text: str) -> int | float | str | None:
-    """A cell of a CSV file: a number, a text, or None for what is empty or not finite."""
-    for kind in (int, float):
-        try:
-            value = kind(text)
-        except ValueError:
-            continue
-        return value if math.isfinite(value) else None
-    return text or None
+    """A cell of a CSV file: a number, a text, or None for what is empty or not finite.
+
+    Only what a number is written as is one: 0042 or 1_000 is a name, and so is 12e400, which no float holds.
+    """
+    if not text or _NOT_FINITE.fullmatch(text):
+        return None
+    if found := _NUMBER.fullmatch(text):
+        value = float(text) if found[1] or found[2] else int(text)
+        if isinstance(value, int) or math.isfinite(value):
+            return value
+    return clean(text)
 
 
 def open_evidence(source: Source) -> Any:
@@ -180,10 +188,10 @@ def open_evidence(source: Source) -> Any:
     if not Path(source.path).is_file():
         return Missing(source)
     if source.path.endswith(".json"):
-        return Node(read_json(source.path), source)
+        return Node(clean_tree(read_json(source.path)), source)
     if source.path.endswith(".csv"):
         return Rows(source)
-    return cited(Path(source.path).read_text().strip(), [(source.path, "")])
+    return cited(clean(Path(source.path).read_text().strip()), [(source.path, "")])
 
 
 def is_measured(value: object) -> bool:

@@ -8,9 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pcam.binding import Citation, Number, parts_of, take_marks
-from pcam.documents import Source, cell
-from pcam.files import document_digest, file_digest, iter_csv, read_json
+from pcam.binding import Citation, Number, clean, clean_tree, parts_of, take_marks
+from pcam.checks import FIX, UNKNOWN, WARN
+from pcam.documents import Source, cell, commit_of
+from pcam.files import InputError, document_digest, file_digest, iter_csv, read_json
 
 CONFIG = "config"  # the merged config of a run, cited like a file
 _HEADER = re.compile(r"# \w+ \| [^|]* \| commit (\w+)( \(dirty\))?(?: \| code (\w+))? \| (.*)")
@@ -24,9 +25,9 @@ class Results:
     """Values of result files by key, each file read once. Of an object or a list the value is a digest."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        self._config = config
+        self._config = clean_tree(config)
         self._digest = cache(file_digest)
-        self._json = cache(read_json)
+        self._json = cache(lambda path: clean_tree(read_json(path)))
         self._rows: dict[str, dict[int, dict[str, str]]] = {}
 
     def expect(self, citations: Iterable[Citation]) -> None:
@@ -57,7 +58,7 @@ class Results:
             row = self._rows[file].get(int(place), {})
             return cell(row[str(column)]) if column in row else Absent
         if file.endswith(".txt"):
-            return Path(file).read_text().strip()
+            return clean(Path(file).read_text().strip())
         return f"sha256:{self._digest(file)}"
 
 
@@ -112,7 +113,7 @@ class Origins:
         for source in sources.values():
             if source.path.endswith(".json") and Path(source.path).is_file():
                 self._beside.setdefault((source.rule, Path(source.path).parent), source.path)
-        self._told = cache(lambda path: read_json(path).get("provenance", {}))
+        self._told = cache(lambda path: clean_tree(read_json(path).get("provenance", {})))
 
     def of(self, source: Source) -> dict[str, Any]:
         if source.path.endswith(".json"):
@@ -131,10 +132,26 @@ class Origins:
             found = _HEADER.match([first, *(line for line in lines if line.startswith(same))][-1])
         if found is None:
             return {}
-        commit, dirty, code, device = found.groups()
+        commit, dirty, code, device = (told and clean(told) for told in found.groups())
         known = commit != "None"
         return {"commit": commit if known else None, "dirty": bool(dirty) if known else None, "code": code,
                 "device": device}  # fmt: skip
+
+
+def preflight_words(path: str | Path) -> list[str] | None:
+    """What the documents rest on of a pre-flight table: its result, its commit and each check that did not pass.
+
+    None without a table. A file that is no such table says so: the rule that reads it fails on it, not every rule.
+    """
+    if not Path(path).is_file():
+        return None
+    try:
+        table = read_json(path)
+        rows = [(i, row) for i, row in enumerate(table["checks"]) if row["result"] in (FIX, WARN, UNKNOWN)]
+        told = [f"{i} {row['check']}: {row['result']} {document_digest(row)}" for i, row in rows]
+        return [str(table["result"]), commit_of(table["provenance"]), *told]
+    except (InputError, KeyError, TypeError) as error:
+        return [f"unreadable: {error}"]
 
 
 def documented(

@@ -12,7 +12,7 @@ from pcam.answers_data import data_answers
 from pcam.answers_dynamics import dynamics_answers
 from pcam.answers_model import model_answers
 from pcam.answers_reproducibility import reproducibility_answers
-from pcam.binding import cited_tree, fixed
+from pcam.binding import cited_tree, clean, clean_tree, fixed, key_of
 from pcam.documents import FILL_IN, Missing, Source, commit_of, merge_answers, number, open_evidence
 from pcam.evidence import CONFIG, Origins, documented
 from pcam.rendering import code, in_markdown, loose_digits, render_markdown, shown
@@ -49,7 +49,7 @@ def read_ask(parameters: Any, config: Mapping[str, Any]) -> Ask:
     """What a rule's parameters ask for."""
     return Ask(
         templates=dict(parameters.templates),
-        sources={name: Source(*place) for name, place in parameters.sources.items()},
+        sources={clean(name): Source(*place) for name, place in parameters.sources.items()},
         logs=dict(parameters.logs),
         cuts=parameters.cuts,
         root=parameters.root,
@@ -68,7 +68,7 @@ def evidence_line(ask: Ask, found: Found) -> Callable[..., Markup]:
         for name in names:
             source = ask.sources[name]
             told = origins.of(source)
-            place = f"{code(source.path)} · rule {code(source.rule)} · commit {code(commit_of(told))}"
+            place = f"{code(clean(source.path))} · rule {code(source.rule)} · commit {code(commit_of(told))}"
             place += f" · code {code(told['code'] or 'not recorded')}"
             parts.append(str(in_markdown(found[name])) if isinstance(found[name], Missing) else place)
         return Markup(f"Evidence: {'; '.join(parts)}")
@@ -89,12 +89,20 @@ def figure_writer(ask: Ask, found: Found, folder: Path) -> Callable[[str, str], 
     return figure
 
 
-def checklist_line(checklist: Any) -> Callable[[str], Any]:
+def triple(values: Any) -> Any:
+    """A value of each colour channel; what is missing or undefined stays it."""
+    return ", ".join(str(number(value)) for value in values) if isinstance(values, list) else values
+
+
+def checklist_line(checklist: Any, source: Source) -> Callable[[str], Any]:
     def line(item: str) -> Any:
         if isinstance(checklist, Missing):
             return checklist
-        answer = next(entry for entry in checklist["items"] if entry["item"] == item)
-        return f"Tried by this run: {answer.found}."
+        items = checklist["items"]
+        if isinstance(items, Missing):
+            return items
+        answer = next((entry for entry in items if entry["item"] == item), Missing(source, key_of("items", item)))
+        return answer if isinstance(answer, Missing) else f"Tried by this run: {answer.found}."
 
     return line
 
@@ -105,7 +113,7 @@ def compose(ask: Ask, provenance: Mapping[str, Any]) -> Texts:
     Raises: InputError when a file exists but cannot be read, or a cited function is gone.
     """
     found = {name: open_evidence(source) for name, source in ask.sources.items() if not name.startswith("picture ")}
-    config = cited_tree(ask.config, CONFIG)
+    config = cited_tree(clean_tree(ask.config), CONFIG)
     seeds, variants = ({plain: plain for plain in config[key]} for key in ("seeds", "variants"))
     runs = [(variants.get(variant, variant), seeds.get(seed, seed)) for variant, seed in ask.runs]
     answers = merge_answers(
@@ -122,16 +130,16 @@ def compose(ask: Ask, provenance: Mapping[str, Any]) -> Texts:
         "config": config,
         "journal": config["journal"],
         "members": ", ".join(map(str, config["journal"]["members"])),
-        "data_label": fixed(ask.label),
+        "data_label": fixed(clean(ask.label)),
         "synthetic": config["data"]["source"] == "sample",
         "fill_in": Markup(FILL_IN),
-        "provenance": provenance,
+        "provenance": clean_tree(provenance),
         "commit": commit_of(provenance),
         "code": code,
-        "triple": lambda values: ", ".join(str(number(value)) for value in values),
+        "triple": triple,
         "evidence": evidence_line(ask, found),
         "snippets": cut_snippets(ask.cuts, ask.root),
-        "checklist_line": checklist_line(found["checklist"]),
+        "checklist_line": checklist_line(found["checklist"], ask.sources["checklist"]),
         "first_steps": "steps {} {}".format(*ask.runs[0]),
         "reproduction_names": [name for name in ask.sources if name.startswith("reproduction ")],
     }

@@ -28,6 +28,7 @@ from pcam.files import InputError
 NAMES = {"Group Information": "Group", "Final Submission Checklist": "Checklist"}
 PARAGRAPHS = {"Evidence:": "evidence", "Not measured": "open"}  # first words to class
 FIGURE = "Figure:"
+_SEAL = "<!-- sha256 of all above: "
 
 
 @dataclass(frozen=True)
@@ -258,6 +259,21 @@ def page_of_journal(
 def bound(text: str, numbers: Sequence[Number], first: int) -> Markup:
     """Plain text as HTML with its numbers bound; the first of them is number `first` of the page."""
     return Markup(marks_to_html(escape(put_marks(text, numbers, first))))
+
+
+def sealed(html: str) -> str:
+    """A page that ends in the digest of all above, so that a change of any part of it shows."""
+    return f"{html}{_SEAL}{hashlib.sha256(html.encode()).hexdigest()} -->\n"
+
+
+def seal_holds(page: str) -> bool:
+    return sealed(page.rpartition(_SEAL)[0]) == page
+
+
+def embedded_files(page: str) -> dict[str, str]:
+    """Path to digest of each file that a page with a whole seal was made of; none of a page of another version."""
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    return dict(json.loads(found[1]).get("files", {})) if found else {}
 
 
 def embedded_json(document: Any) -> Markup:

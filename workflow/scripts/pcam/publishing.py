@@ -1,7 +1,7 @@
 """Bring documents, pictures and the champion of a run to their places in the repository, and say how to push them."""
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -61,12 +61,11 @@ def checked_out(root: str | Path) -> str:
     return branch
 
 
-def _changed(root: str | Path, paths: Iterable[str]) -> list[str]:
-    """As remotes.changed. Raises: InputError where git cannot tell."""
-    loose = changed(root, *paths)
-    if loose is None:
-        raise InputError(f"{root}: git status fails, so what would be lost is not known; repair it, then publish again")
-    return loose
+def _told(root: str | Path, paths: list[str] | None) -> list[str]:
+    """Raises: InputError where git could not tell which paths."""
+    if paths is None:
+        raise InputError(f"{root}: git status or check-ignore fails, so nothing is copied; mend it, then publish again")
+    return paths
 
 
 def copy_files(where: Mapping[str, str], root: str | Path) -> list[str]:
@@ -77,12 +76,12 @@ def copy_files(where: Mapping[str, str], root: str | Path) -> list[str]:
     """
     checked_out(root)
     content = {place: Path(path).read_bytes() for path, place in where.items()}
-    if hidden := ignored(root, *content):
+    if hidden := _told(root, ignored(root, *content)):
         raise InputError(
-            f"{', '.join(hidden)}: git ignores them, so no commit would hold them; `git check-ignore -v` tells the rule "
-            "to take out, then publish again"
+            f"{', '.join(hidden)}: git ignores them, so no commit would hold them; take out the rule that "
+            "`git check-ignore -v` tells, then publish again"
         )
-    loose = _changed(root, content)
+    loose = _told(root, changed(root, *content))
     lost = [place for place in loose if (at := Path(root) / place).is_file() and at.read_bytes() != content[place]]
     if lost:
         raise InputError(
@@ -92,7 +91,7 @@ def copy_files(where: Mapping[str, str], root: str | Path) -> list[str]:
         at = Path(root) / place
         if not at.is_file() or at.read_bytes() != new:
             write_bytes(at, new)
-    return _changed(root, content)
+    return _told(root, changed(root, *content))
 
 
 def push_commands(root: str | Path, paths: Sequence[str], message: str, link: str | None) -> list[str]:

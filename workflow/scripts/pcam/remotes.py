@@ -5,17 +5,18 @@ Nothing here reaches the network: a remote branch is as the last fetch or push f
 
 import re
 import subprocess
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 
-def git(root: str | Path, *arguments: str) -> str | None:
-    """What git prints; None where it fails or there is no git."""
+def git(root: str | Path, *arguments: str, accept: Collection[int] = (0,)) -> str | None:
+    """What git prints; None where it fails, with an exit code other than `accept`, or there is no git."""
     try:
-        done = subprocess.run(("git", "-C", str(root), *arguments), capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
+        done = subprocess.run(("git", "-C", str(root), *arguments), capture_output=True, text=True, check=False)
+    except OSError:
         return None
-    return done.stdout.rstrip("\n")
+    return done.stdout.rstrip("\n") if done.returncode in accept else None
 
 
 def _lines(text: str | None) -> list[str]:
@@ -88,10 +89,10 @@ def changed(root: str | Path, *paths: str) -> list[str] | None:
     return sorted(entry[3:].removeprefix(prefix) for entry in status.split("\0") if entry)
 
 
-def ignored(root: str | Path, *paths: str) -> list[str]:
-    """Those of these paths that git would neither show nor add; a tracked one never is."""
-    # Its exit code is 1 where it prints nothing.
-    return [path for path in (git(root, "check-ignore", "-z", "--", *paths) or "").split("\0") if path]
+def ignored(root: str | Path, *paths: str) -> list[str] | None:
+    """Those of these paths that git would neither show nor add; a tracked one never is. None where git cannot tell."""
+    told = git(root, "check-ignore", "--", *paths, accept=(0, 1))  # 1: none of them
+    return None if told is None else _lines(told)
 
 
 def submission_state(root: str | Path) -> dict[str, Any]:

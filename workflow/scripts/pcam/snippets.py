@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from pcam.binding import clean
 from pcam.files import InputError
 
 
@@ -36,5 +37,5 @@ def cut_snippets(cuts: Mapping[str, Mapping[str, str]], root: str | Path) -> dic
     result = {}
     for name, cut in cuts.items():
         line, text = cut_function(Path(root) / cut["path"], cut.get("name"), cut.get("calling"))
-        result[name] = {"place": f"{cut['path']}:{line}", "text": Snippet(text)}
+        result[name] = {"place": f"{cut['path']}:{line}", "text": Snippet(clean(text))}
     return result

@@ -126,7 +126,8 @@ def cluster_card(bottleneck: Any, preflight: Any) -> dict[str, Any]:
     head = (
         f"{counted(derived(len(jobs), bottleneck.machines), 'Slurm job')} measured" if jobs else "Not run on a cluster"
     )
-    return card("Cluster", "q8", head, text, False if faults else True if jobs and looked and not any(unsure.values()) else None)
+    good = bool(jobs) and looked and not any(unsure.values())
+    return card("Cluster", "q8", head, text, False if faults else good or None)
 
 
 def verdicts(found: Found) -> list[dict[str, Any]]:
