@@ -15,7 +15,7 @@ from pcam.page import embedded_files, seal_holds
 
 WRITE = "if the results are right, snakemake results/report.html writes the documents anew"
 REMAKE = "snakemake makes it anew"
-ANEW = "snakemake --forcerun write_journal results/report.html writes it anew"
+ANEW = "snakemake --forcerun write_journal -- results/report.html writes it anew"
 _ELEMENT = re.compile(r'<data class="cited" value="(\d+)">(.*?)</data>', re.DOTALL)
 
 # What evidence.json has to hold, and each entry of it.
