@@ -62,6 +62,11 @@ def succeeded(done: subprocess.CompletedProcess[str]) -> str:
     return done.stdout
 
 
+def of_its_own_data(document: Path) -> str:
+    """A document's text, less the checklist's word that the committed champion is the sample's."""
+    return document.read_text().replace("another run's (SYNTHETIC SAMPLE", "another run's")
+
+
 @dataclass(frozen=True)
 class Job:
     rule: str
