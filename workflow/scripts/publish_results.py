@@ -1,6 +1,6 @@
 """Copy documents, pictures and champion to where the repository keeps them, and print the git commands that push them.
 
-Reads: results/journal.md and the cards, the pictures they show, results/champion, the verdict of check_evidence.
+Reads: results/journal.md and the cards, the pictures they show, results/champion.
 Writes: in the repository journal.md, model_card.md, data_card.md and assets/; results/published.json. Commits nothing.
 """
 
