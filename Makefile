@@ -6,7 +6,7 @@ BIN = .venv/bin
 # slow ones: those on Slurm mostly wait.
 SPREAD = --dist loadfile --no-loadscope-reorder --durations 25
 .DEFAULT_GOAL := run
-.PHONY: run test test-slow bench bench-recipes golden style lock check-pins environment-cpu tiny scan config-readme sbatch ui clean
+.PHONY: run test test-slow bench bench-recipes golden style lock cost-table check-pins environment-cpu tiny scan config-readme sbatch ui clean
 
 run: .venv/runtime
 	$(BIN)/snakemake --cores $(CORES)
@@ -58,11 +58,16 @@ bench: .venv/dev
 	OMP_NUM_THREADS=1 $(BIN)/python bench/bench_audit.py results/bench/audit.json --folder $(FOLDER)
 	OMP_NUM_THREADS=1 $(BIN)/python bench/bench_attributes.py results/bench/attributes.json --folder $(FOLDER)
 	OMP_NUM_THREADS=1 $(BIN)/python bench/bench_training.py results/bench/training.json --folder $(FOLDER)
+	$(BIN)/python bench/bench_shards.py results/bench/shards.json --folder $(FOLDER)
 	OMP_NUM_THREADS=1 $(BIN)/python bench/bench_inference.py results/bench/inference.json --folder $(FOLDER)
 
 # What each choice of the default recipe is worth on the train and valid patches of a finished run; half an hour.
 bench-recipes: .venv/dev
 	OMP_NUM_THREADS=1 $(BIN)/python bench/bench_recipes.py $(RUN) results/bench/recipes.json
+
+# What 10⁶ and 10⁸ patches cost, in the README, by what bench/bench_shards.py, bench_audit.py and an H100 measured.
+cost-table: .venv/dev
+	$(BIN)/python bench/cost_table.py
 
 # The losses and proposals that tests keep, after a change that is meant to change them.
 golden: .venv/dev

@@ -38,9 +38,16 @@ PHASES = {
 }
 TRIALS = [(phase, t) for phase, trials in PHASES.items() for t in range(trials)]
 
+SHARDS = settings.shards
+
 # Jobs of a run parse this file again; only the run that a person started announces its data.
 if not workflow.remote_exec and not workflow.subprocess_exec:
     print(f"Data: {DATA_LABEL}", file=sys.stderr)
+
+
+# Sets larger than one job should take: see workflow/rules/shards.smk.
+scattergather:
+    shard=settings.shards,
 
 
 wildcard_constraints:
@@ -76,6 +83,11 @@ include: "workflow/rules/report.smk"
 include: "workflow/rules/publish.smk"
 include: "workflow/rules/preflight.smk"
 include: "workflow/rules/cluster.smk"
+
+
+if SHARDS > 1:
+
+    include: "workflow/rules/shards.smk"
 
 
 # What reads a few tables or figures and takes a second or two: on a cluster, run beside Snakemake itself rather than

@@ -569,6 +569,13 @@ rule check_submission:
         "../scripts/check_submission.py"
 
 
+# In shards, the log of the first one tells of code and device.
+PREDICTED_BY, FIRST = (
+    ("predict_champion", "")
+    if SHARDS == 1
+    else ("predict_champion_shard", f"/1-of-{SHARDS}")
+)
+
 # What the documents are made of, for the rule that writes them and the one that compares them with the results.
 ASK = {
     "templates": {
@@ -593,7 +600,7 @@ ASK = {
     | {
         EVIDENCE[f"predictions {split}"][
             0
-        ]: f"results/logs/predict_champion/{split}.log"
+        ]: f"results/logs/{PREDICTED_BY}/{split}{FIRST}.log"
         for split in ("valid", "test")
     },
     # What no rule of a run writes and the documents tell of: when it changes, they are written anew.

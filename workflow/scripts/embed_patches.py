@@ -15,15 +15,21 @@ from pcam.files import atomic_path
 from pcam.memory import PREDICT_BATCH
 from pcam.model import Embedder
 from pcam.preprocess import normalise
+from pcam.shards import shard_rows
 from pcam.stage import run_stage
 from pcam.store import open_store
 
 
-def embed_patches(weights_path: str, store_path: str, out_path: str, *, threads: int) -> None:
-    """In bounded memory, batch by batch. Raises: InputError when checkpoint or store is missing or damaged."""
+def embed_patches(weights_path: str, store_path: str, out_path: str, *, threads: int, shard: str | None = None) -> None:
+    """Of all patches, or those of a shard, which has the same batches; in bounded memory.
+
+    Raises: InputError when checkpoint or store is missing or damaged.
+    """
     device = fix_device(threads)
     model, preprocessing, _ = load_checkpoint(weights_path)
     store, embedder = open_store(store_path), Embedder(model.to(device))
+    rows = shard_rows(shard, len(store), PREDICT_BATCH)
+    store = store[rows.start : rows.stop]
     with atomic_path(out_path) as temporary, torch.inference_mode():
         out = open_memmap(temporary, mode="w+", dtype=np.float32, shape=(len(store), embedder.size))
         for start in range(0, len(store), PREDICT_BATCH):
@@ -37,5 +43,9 @@ def embed_patches(weights_path: str, store_path: str, out_path: str, *, threads:
 if __name__ == "__main__":
     with run_stage(snakemake):
         embed_patches(
-            snakemake.input.weights, snakemake.input.store, snakemake.output[0], threads=snakemake.params.threads
+            snakemake.input.weights,
+            snakemake.input.store,
+            snakemake.output[0],
+            threads=snakemake.params.threads,
+            shard=snakemake.wildcards.get("scatteritem"),
         )

@@ -12,6 +12,7 @@ from pcam.blocks import map_blocks
 from pcam.features import FEATURES, cheap_features
 from pcam.files import atomic_path
 from pcam.hdf5 import PatchReader
+from pcam.shards import shard_rows
 from pcam.stage import run_stage
 
 
@@ -27,19 +28,24 @@ def features_of_rows(x_path: str, start: int, stop: int) -> np.ndarray:
         return cheap_features(forced_uint8(reader.read(start, stop)))
 
 
-def extract_features(x_path: str, out_path: str, *, processes: int) -> None:
-    """Raises: InputError when the x file is missing or damaged."""
+def extract_features(x_path: str, out_path: str, *, processes: int, shard: str | None = None) -> None:
+    """Of all rows, or those of a shard. Raises: InputError when the x file is missing or damaged."""
     with PatchReader(x_path) as reader:
-        n = len(reader)
+        rows = shard_rows(shard, len(reader))
     with atomic_path(out_path) as temporary:
-        out = open_memmap(temporary, mode="w+", dtype=np.float32, shape=(n, FEATURES))
-        for _, start, features in map_blocks(features_of_rows, {"x": x_path}, processes=processes):
-            out[start : start + len(features)] = features
+        out = open_memmap(temporary, mode="w+", dtype=np.float32, shape=(len(rows), FEATURES))
+        for _, start, features in map_blocks(features_of_rows, {"x": x_path}, processes=processes, rows=rows):
+            out[start - rows.start : start - rows.start + len(features)] = features
         out.flush()
         del out
-    print(f"{n} patches, {FEATURES} features each")
+    print(f"{len(rows)} patches, {FEATURES} features each")
 
 
 if __name__ == "__main__":
     with run_stage(snakemake):
-        extract_features(snakemake.input[0], snakemake.output[0], processes=snakemake.threads)
+        extract_features(
+            snakemake.input[0],
+            snakemake.output[0],
+            processes=snakemake.threads,
+            shard=snakemake.wildcards.get("scatteritem"),
+        )

@@ -9,7 +9,9 @@ import numpy as np
 
 from pcam.checkpoint import load_checkpoint
 from pcam.determinism import fix_device
-from pcam.files import InputError, read_csv, write_csv
+from pcam.files import InputError, write_csv
+from pcam.memory import PREDICT_BATCH
+from pcam.shards import read_rows, shard_rows
 from pcam.sidecar import probabilities
 from pcam.stage import run_stage
 from pcam.store import open_store
@@ -18,16 +20,21 @@ from pcam.training import predict
 COLUMNS = ("row", "label", "logit", "probability")
 
 
-def predict_seed(weights_path: str, store_path: str, rows_path: str, out_path: str, *, threads: int) -> None:
-    """Raises: InputError when the checkpoint is damaged or foreign, or store and table do not match."""
+def predict_seed(
+    weights_path: str, store_path: str, rows_path: str, out_path: str, *, threads: int, shard: str | None = None
+) -> None:
+    """Of all patches, or those of a shard, which has the same batches and so the same bits.
+
+    Raises: InputError when the checkpoint is damaged or foreign, or store and table do not match.
+    """
     device = fix_device(threads)
     model, preprocessing, sidecar = load_checkpoint(weights_path)
-    table, patches = read_csv(rows_path, ("row", "label")), open_store(store_path)
-    if len(table) != len(patches):
-        raise InputError(
-            f"{store_path}: {len(patches)} patches for the {len(table)} rows of {rows_path}; rebuild the store"
-        )
-    logits = predict(model.to(device), patches, preprocessing, device)
+    patches = open_store(store_path)
+    rows = shard_rows(shard, len(patches), PREDICT_BATCH)
+    table, n = read_rows(rows_path, ("row", "label"), rows)
+    if n != len(patches):
+        raise InputError(f"{store_path}: {len(patches)} patches for the {n} rows of {rows_path}; rebuild the store")
+    logits = predict(model.to(device), patches[rows.start : rows.stop], preprocessing, device)
     if not np.all(np.isfinite(logits)):
         row = table[int(np.argmin(np.isfinite(logits)))]["row"]
         raise InputError(f"{weights_path}: predicts a value that is not finite for row {row}; train it again")
@@ -49,4 +56,5 @@ if __name__ == "__main__":
             snakemake.input.rows,
             snakemake.output[0],
             threads=snakemake.params.threads,
+            shard=snakemake.wildcards.get("scatteritem"),
         )

@@ -38,14 +38,24 @@ def in_order(work: Callable[..., T], tasks: Iterable[tuple[Any, ...]], *, proces
 
 
 def map_blocks(
-    work: Callable[[str, int, int], T], x_files: Mapping[str, str], *, processes: int, block: int = BLOCK
+    work: Callable[[str, int, int], T],
+    x_files: Mapping[str, str],
+    *,
+    processes: int,
+    block: int = BLOCK,
+    rows: range | None = None,
 ) -> Iterator[tuple[str, int, T]]:
-    """Yield (split, first row, work(path, first row, last row + 1)) for every block of every file, as in_order does."""
-    tasks = []
+    """Yield (split, first row, work(path, first row, last row + 1)) for every block of every file, as in_order does.
+
+    rows: those of all files one after the other to work over; None, all.
+    """
+    tasks, before = [], 0
     for split, path in x_files.items():
         with PatchReader(path) as patches:
             n = len(patches)
-        tasks += [(split, path, start, min(start + block, n)) for start in range(0, n, block)]
+        first, end = (0, n) if rows is None else (min(max(at - before, 0), n) for at in (rows.start, rows.stop))
+        tasks += [(split, path, start, min(start + block, end)) for start in range(first, end, block)]
+        before += n
     results = in_order(work, (task[1:] for task in tasks), processes=processes)
     for (split, _, start, _), result in zip(tasks, results, strict=True):
         yield split, start, result

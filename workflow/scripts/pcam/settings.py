@@ -212,6 +212,7 @@ class Settings:
     data: DataSettings
     audit: AuditSettings
     folds: FoldSettings
+    shards: int
     seeds: tuple[int, ...]
     variants: dict[str, dict[str, Any]]
     train: TrainSettings

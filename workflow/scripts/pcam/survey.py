@@ -8,10 +8,8 @@ and an index of anchors finds them without comparing patches. The idea is that o
 """
 
 import hashlib
-import shutil
-import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -20,7 +18,7 @@ import numpy as np
 from pcam.audits import as_uint8, look
 from pcam.blocks import map_blocks
 from pcam.facts import FILE_SPLITS, PATCH_SHAPE
-from pcam.files import InputError, current_umask
+from pcam.files import InputError, atomic_folder
 from pcam.hdf5 import PatchReader
 
 SIDE = PATCH_SHAPE[0]
@@ -225,24 +223,26 @@ def survey_block(path: str, start: int, stop: int) -> dict[str, np.ndarray]:
     }
 
 
-def survey_splits(x_files: Mapping[str, str], folder: str | Path, *, processes: int) -> Survey:
+def survey_splits(
+    x_files: Mapping[str, str], folder: str | Path, *, processes: int, rows: range | None = None
+) -> Survey:
     """Survey all splits into `folder`, which appears when all is written. The result does not depend on `processes`.
+
+    rows: patches of all splits to survey, one after the other, at least one of them; None, all. The anchors of a
+    part name its patches by their place in the whole: rule gather_survey joins the parts.
 
     Raises: InputError when a file is missing or damaged.
     """
-    total = count_patches(x_files)
-    target = Path(folder)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     kept: dict[str, list[np.ndarray]] = {field.name: [] for field in fields(Patches)}
     sizes = dict.fromkeys(FILE_SPLITS, 0)
-    patch_bits = total.bit_length()
-    try:
+    patch_bits = count_patches(x_files).bit_length()
+    first = rows.start if rows else 0
+    with atomic_folder(folder) as work:
         with_buckets = [(work / f"anchors-{bucket:02d}.bin").open("wb") for bucket in range(BUCKETS)]
         for split, _, found in map_blocks(
-            survey_block, {s: x_files[s] for s in FILE_SPLITS}, processes=processes, block=BLOCK
+            survey_block, {s: x_files[s] for s in FILE_SPLITS}, processes=processes, block=BLOCK, rows=rows
         ):
-            before = np.uint64(sum(sizes.values()))
+            before = np.uint64(first + sum(sizes.values()))
             # An anchor's hash lies below 2**60: the next BUCKET_BITS choose the bucket, those after them the rest.
             bucket = (found["hash"] >> np.uint64(60 - BUCKET_BITS)).astype(np.uint8)
             rest = found["hash"] << np.uint64(4 + BUCKET_BITS) >> np.uint64(PLACE_BITS + patch_bits)
@@ -257,14 +257,15 @@ def survey_splits(x_files: Mapping[str, str], folder: str | Path, *, processes: 
             sizes[split] += len(found["finite"])
         for handle in with_buckets:
             handle.close()
-        arrays = {name: np.concatenate(column) for name, column in kept.items()}
-        np.savez(work / "patches.npz", allow_pickle=False, sizes=np.array(list(sizes.values())), **arrays)
-        shutil.rmtree(target, ignore_errors=True)
-        work.chmod(0o777 & ~current_umask())  # mkdtemp makes folders private; results are meant for the whole group
-        work.rename(target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return Survey(target, tuple(sizes.values()), Patches(**arrays))
+        patches = write_patches(work, sizes.values(), kept)
+    return Survey(Path(folder), tuple(sizes.values()), patches)
+
+
+def write_patches(folder: Path, sizes: Iterable[int], parts: Mapping[str, list[np.ndarray]]) -> Patches:
+    """patches.npz in `folder`: the patches of each split, and each field of Patches from its parts in order."""
+    arrays = {name: np.concatenate(part) for name, part in parts.items()}
+    np.savez(folder / "patches.npz", allow_pickle=False, sizes=np.array(list(sizes)), **arrays)
+    return Patches(**arrays)
 
 
 def count_patches(x_files: Mapping[str, str]) -> int:

@@ -1,0 +1,37 @@
+"""Make one table of those of its shards.
+
+Reads:  a CSV of each shard.
+Writes: their common header, then their lines in order: byte for byte what one job writes of all rows.
+"""
+
+import shutil
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from pcam.files import InputError, atomic_path
+from pcam.stage import run_stage
+
+
+def gather_tables(parts: Sequence[str], out_path: str) -> None:
+    """Shards in order, in bounded memory. Raises: InputError when one is missing or has another header."""
+    with atomic_path(out_path) as temporary, temporary.open("wb") as out, ExitStack() as stack:
+        header = None
+        for part in parts:
+            try:
+                lines = stack.enter_context(Path(part).open("rb"))
+            except FileNotFoundError:
+                raise InputError(f"{part}: no such file") from None
+            own = lines.readline()
+            if header is None:
+                header = own
+                out.write(header)
+            if own != header:
+                raise InputError(f"{part}: its header is not that of {parts[0]}; predict the split again")
+            shutil.copyfileobj(lines, out)
+    print(f"{len(parts)} shards")
+
+
+if __name__ == "__main__":
+    with run_stage(snakemake):
+        gather_tables(snakemake.input, snakemake.output[0])
