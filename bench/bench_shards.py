@@ -83,6 +83,22 @@ def passes(folder: Path, n: int) -> dict[str, tuple[Callable[[], None], int]]:
     }
 
 
+def write_rates(path: str, patches: int, rates: dict[str, list[float]]) -> None:
+    write_json(
+        path,
+        {
+            "provenance": provenance.describe("bench_shards", ""),
+            "torch": torch.__version__,
+            "load_average": os.getloadavg()[0],
+            "patches": patches,
+            "passes": {
+                name: {"patches_per_s": statistics.median(measured), "rounds": measured}
+                for name, measured in rates.items()
+            },
+        },
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out")
@@ -91,36 +107,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     chosen = parser.parse_args()
     scratch = Path(tempfile.mkdtemp(prefix="bench-shards-", dir=chosen.folder))
-    seconds: dict[str, list[float]] = {}
+    rates: dict[str, list[float]] = {}
     try:
         make_files(scratch, chosen.patches)
-        counts = {}
-        for number in range(chosen.rounds):
+        for number in range(1, chosen.rounds + 1):
             for name, (run, count) in passes(scratch, chosen.patches).items():
                 began = time.process_time()
                 run()
-                seconds.setdefault(name, []).append(time.process_time() - began)
-                counts[name] = count
-                print(f"  round {number + 1}: {name} {count / seconds[name][-1]:,.0f} patches/s", flush=True)
+                rates.setdefault(name, []).append(count / (time.process_time() - began))
+                print(f"  round {number}: {name} {rates[name][-1]:,.0f} patches/s", flush=True)
+            write_rates(chosen.out, chosen.patches, rates)  # each round: one that is cut off leaves those before it
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    write_json(
-        chosen.out,
-        {
-            "provenance": provenance.describe("bench_shards", ""),
-            "torch": torch.__version__,
-            "load_average": os.getloadavg()[0],
-            "rounds": chosen.rounds,
-            "passes": {
-                name: {
-                    "patches": counts[name],
-                    "processor_s": times,
-                    "patches_per_s": counts[name] / statistics.median(times),
-                }
-                for name, times in seconds.items()
-            },
-        },
-    )
 
 
 if __name__ == "__main__":

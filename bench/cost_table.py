@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 from pcam.files import read_csv, read_json, write_text  # noqa: E402
 
 MEASURED = ROOT / "assets" / "benchmark"
-MARKS = ("<!-- costs, by make cost-table -->\n", "<!-- end of costs -->\n")
+MARKS = ("<!-- costs, by make cost-table -->\n\n", "\n<!-- end of costs -->\n")
 SIZES = (10**6, 10**8)
 WORDS = {10**6: "10⁶", 10**8: "10⁸"}
 # Hours of a shard at most: half of what profiles/slurm asks for at first.
@@ -121,8 +121,8 @@ def render() -> str:
     over = [WORDS[n] for n in SIZES if audit_bytes(n) > COURSE_BYTES]
     basis = (
         "Cores: `assets/benchmark/shards.json`. GPU: `assets/benchmark/h100`, the forward pass of a whole H100, once "
-        f"for each of {SYMMETRIES} symmetries, without reading and writing. The last four: "
-        f"`assets/benchmark/audit.json`, on {audit['patches']:,} patches, as if their time grew in proportion; "
+        f"for each of {SYMMETRIES} symmetries, without reading and writing; a slice of one was not measured. "
+        f"The last four: `assets/benchmark/audit.json`, on {audit['patches']:,} patches, as if their time grew in proportion; "
         f"leakage took {times:.1f} times as long on {patches:.1f} times the patches. "
         f"It sees all patches at once, and at {' and '.join(over)} needs more than the {COURSE_BYTES >> 30} GiB of a "
         "course job; policy, splits and evaluation hold a row a patch in memory and were not tried at that size. "

@@ -18,6 +18,7 @@ from measure_attributes import measure_attributes
 from predict_seed import predict_seed
 from repository import write_checkpoint
 from survey_patches import survey_patches
+from test_config import CONFIG
 
 from bench import cost_table
 from pcam.evidence import _HEADER
@@ -25,6 +26,9 @@ from pcam.facts import FILE_SPLITS, pcam_filename
 from pcam.files import InputError, read_csv, write_csv
 from pcam.hdf5 import write_patches
 from pcam.memory import PREDICT_BATCH
+from pcam.needs import AUDIT_BYTES, estimate_room
+from pcam.planned import Job as PlannedJob
+from pcam.settings import read_config
 from pcam.shards import read_rows, shard_rows
 from workflow import planned_jobs, snakemake, succeeded
 
@@ -222,6 +226,13 @@ def test_the_readme_tells_the_costs_that_the_measurements_give(tmp_path: Path) -
     copy.write_text("no marks")
     with pytest.raises(SystemExit, match="the marks"):
         cost_table.main(copy)
+
+
+def test_the_room_on_disk_counts_what_shards_keep_until_they_are_gathered() -> None:
+    patches = {"train": 70, "valid": 20, "test": 10}
+    room = {rule: estimate_room(read_config(CONFIG), patches, [], [PlannedJob(rule, {}, False)])[0].needed
+            for rule in ("survey_patches", "gather_survey", "audit_poison")}  # fmt: skip
+    assert room == {"survey_patches": 100 * AUDIT_BYTES, "gather_survey": 200 * AUDIT_BYTES, "audit_poison": 0}
 
 
 @pytest.mark.slow

@@ -206,7 +206,9 @@ def estimate_room(
             file = published_file(pcam_filename(*job.wildcards["file"].split("_", 1)))
             raw += (file.size_bytes or 0) + file.unpacked_bytes
     store = total * PATCH_BYTES if "build_store" in rules else 0
-    audits = total * AUDIT_BYTES if "survey_patches" in rules else 0
+    # Until shards are gathered, what they found is there twice.
+    copies = 2 if "gather_survey" in rules else int("survey_patches" in rules)
+    audits = copies * total * AUDIT_BYTES
     predicted = total * PREDICTED_BYTES * trainings
     return [
         Room(
