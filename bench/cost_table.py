@@ -122,8 +122,8 @@ def render() -> str:
     basis = (
         "Cores: `assets/benchmark/shards.json`. GPU: `assets/benchmark/h100`, the forward pass of a whole H100, once "
         f"for each of {SYMMETRIES} symmetries, without reading and writing; a slice of one was not measured. "
-        f"The last four: `assets/benchmark/audit.json`, on {audit['patches']:,} patches, as if their time grew in proportion; "
-        f"leakage took {times:.1f} times as long on {patches:.1f} times the patches. "
+        f"The last four: `assets/benchmark/audit.json`, on {audit['patches']:,} patches, as if their "
+        f"time grew in proportion; leakage took {times:.1f} times as long on {patches:.1f} times the patches. "
         f"It sees all patches at once, and at {' and '.join(over)} needs more than the {COURSE_BYTES >> 30} GiB of a "
         "course job; policy, splits and evaluation hold a row a patch in memory and were not tried at that size. "
         "Of each pass, one more job gathers; its time is not counted."
