@@ -111,7 +111,8 @@ def render() -> str:
     totals = []
     for n in SIZES:
         counted = [one for one in passes if one.counts]
-        jobs = len(counted) * (shards(n) + 1) + len(IN_ONE_JOB)
+        gathers = int(shards(n) > 1)
+        jobs = len(counted) * (shards(n) + gathers) + len(IN_ONE_JOB)
         cores = sum(one.hours(n) for one in counted if one.on == "core") + 2 * n / rate / 3600
         gpu = sum(one.hours(n) for one in counted if one.on == "GPU")
         totals.append(f"{jobs:,} jobs, {cores:,.1f} core hours, {gpu:,.1f} GPU hours")
@@ -126,7 +127,7 @@ def render() -> str:
         f"time grew in proportion; leakage took {times:.1f} times as long on {patches:.1f} times the patches. "
         f"It sees all patches at once, and at {' and '.join(over)} needs more than the {COURSE_BYTES >> 30} GiB of a "
         "course job; policy, splits and evaluation hold a row a patch in memory and were not tried at that size. "
-        "Of each pass, one more job gathers; its time is not counted."
+        "Of each pass in shards, one more job gathers; its time is not counted."
     )
     return "\n".join([*lines, "", textwrap.fill(basis, 120), ""])
 
