@@ -81,6 +81,7 @@ include: "workflow/rules/reproduce.smk"
 include: "workflow/rules/collaboration.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/publish.smk"
+include: "workflow/rules/handover.smk"
 include: "workflow/rules/preflight.smk"
 include: "workflow/rules/cluster.smk"
 

@@ -139,7 +139,7 @@ PICTURES = (
     "history",
     "throughput",
 )
-PLANNED = ("bundle",)
+PLANNED = ("bundle", "verification")
 TEMPLATES = ROOT / "workflow" / "report"
 DOCUMENTS = ("journal", "model_card", "data_card")
 CUTS = {
@@ -554,10 +554,46 @@ def test_a_waived_defect_is_named_with_its_reason(run: Run) -> None:
 
 def test_what_this_version_does_not_measure_is_said_with_the_rule_that_is_meant_to(run: Run) -> None:
     text = run.journal()
-    for name in PLANNED:
-        assert f"planned-{name}.json (rule measure\\_{name})" in text or f"(rule measure_{name})" in text
-    assert text.count("**Not measured in this run.**") == len(PLANNED)
+    assert "planned-bundle.json (rule measure\\_bundle)" in text or "(rule measure_bundle)" in text
+    assert text.count("**Not measured in this run.**") == 1 and "tried elsewhere" not in text
     assert "no logged run had been rebuilt when this journal was written" in text
+
+
+def test_the_offline_bundle_shows_its_manifest_and_whether_this_very_archive_was_tried_elsewhere(run: Run) -> None:
+    weights = run.content["champion"]["digests"]["weights"]
+    manifest = {
+        "file": "results/handover/bundle.tar.gz", "bytes": 59_312_345, "sha256": "5eed" * 16, "weights": weights,
+        "files": [{"file": "a", "bytes": 1, "sha256": "1"}, {"file": "b", "bytes": 2, "sha256": "2"}],
+        "parts": [{"part": "wheels", "files": 9, "bytes": 57_000_001}, {"part": "code", "files": 17, "bytes": 90_007}],
+        "wheels": [{"package": "numpy", "version": "2.4.6", "file": "numpy.whl"}],
+        "python": "3.11", "platform": "linux-x86_64", "glibc": "2.28",
+    }  # fmt: skip
+    verdict = {
+        "bundle": manifest["sha256"], "network": False, "writable": False, "how": "unshare --net", "tolerance": 1e-3,
+        "answers": {"weights.onnx": {"n": 24, "largest_probability_difference": 2.1e-6, "decisions_that_differ": 0}},
+    }  # fmt: skip
+
+    def answer() -> str:
+        text = run.journal().partition("3. **Offline Handover:**")[2].partition("Without it")[0]
+        assert "Not measured" not in text
+        return text
+
+    run.content["planned bundle"] = manifest
+    text = answer()
+    assert "`results/handover/bundle.tar.gz` holds 2 files in 59.3 MB, sha256 5eed5eed" in text
+    assert "for linux-x86_64 with glibc 2.28 or newer and Python 3.11" in text and "numpy 2.4.6" in text
+    assert "| wheels | 9 | 57,000,001 |" in text and "other weights" not in text
+    assert "**It was not tried elsewhere yet:**" in text
+    run.content["planned verification"] = verdict
+    text = answer()
+    assert "where it could not be written to, it installed into a fresh environment without network (unshare" in text
+    assert "24 answers of weights.onnx differ by 2.1e-06 at most" in text and "0 decisions are other ones" in text
+    run.content["planned verification"] = {**verdict, "network": True, "writable": True}
+    assert "could not be kept away" in answer() and "though it could have been written to" in answer()
+    run.content["planned verification"] = {**verdict, "bundle": "0ther"}
+    assert "**An earlier archive was tried elsewhere, and not this one:**" in answer()
+    run.content["planned bundle"] = {**manifest, "weights": "0ther"}
+    assert "**It holds other weights than this run's champion**" in answer()
 
 
 def test_a_reproduction_shows_its_verdict(run: Run) -> None:

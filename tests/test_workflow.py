@@ -51,6 +51,7 @@ def test_the_default_run_has_every_stage(jobs: list[Job]) -> None:
         "measure_deployment", "plot_deployment", "plot_parallel", "find_spikes", "show_spikes",
         "compare_schedules", "plot_schedules", "write_journal", "build_report",
     } <= rules  # fmt: skip
+    assert not rules & {"build_bundle", "publish_results"}  # they have targets of their own
     trained = {
         output for job in jobs if job.rule == "train_seed" for output in job.outputs if output.endswith("weights.pt")
     }
@@ -120,6 +121,7 @@ def test_the_first_thing_the_workflow_says_is_what_data_it_is(tmp_path: Path) ->
         "results/search/rung-1/trial-1/weights.json",
         "results/train/tuned/seed-2/weights.pt",
         "results/slices/slices.csv",
+        "results/handover/verify.json",
     ],
 )
 def test_any_result_can_be_asked_for_by_its_name(tmp_path: Path, target: str) -> None:

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from pcam.answers_benchmark import benchmark_answers
 from pcam.answers_collaboration import collaboration_answers
 from pcam.answers_errors import errors_answers
+from pcam.answers_handover import handover_answers
 from pcam.answers_results import results_answers
 from pcam.answers_silent import silent_answers
 from pcam.answers_tuning import setting_rows, tuning_answers
@@ -83,5 +84,6 @@ def model_answers(found: Found, config: Mapping[str, Any], runs: Runs) -> dict[s
         silent_answers(found),
         collaboration_answers(found),
         benchmark_answers(found, config),
+        handover_answers(found),
         own,
     )

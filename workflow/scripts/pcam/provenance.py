@@ -67,6 +67,13 @@ def import_closure(script: Path) -> tuple[Path, ...]:
     return tuple(sorted(found))
 
 
+def program_files() -> list[str]:
+    """Paths, relative to the repository, of all that inference.py and the selftest of its bundle import from here."""
+    package = SCRIPTS / "pcam"
+    closure = {*import_closure(ROOT / "inference.py"), *import_closure(package / "selftest.py")}
+    return sorted(path.relative_to(ROOT).as_posix() for path in {*closure, package / "__init__.py"})
+
+
 @cache
 def code_digest(rule: str) -> str:
     """Digest of the syntax trees (no comments, no docstrings) of a rule's script and all it imports from here.

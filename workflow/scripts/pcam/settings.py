@@ -200,6 +200,12 @@ class TrackingSettings:
 
 
 @dataclass(frozen=True)
+class HandoverSettings:
+    torch: bool
+    wheels: str | None
+
+
+@dataclass(frozen=True)
 class JournalSettings:
     group_number: str | None
     members: tuple[str, ...]
@@ -226,6 +232,7 @@ class Settings:
     benchmark: BenchmarkSettings
     tracking: TrackingSettings
     run: str | None
+    handover: HandoverSettings
     journal: JournalSettings
 
     def variant(self, name: str) -> TrainSettings:
