@@ -253,7 +253,7 @@ def read_guard(path: str | Path, sidecar: Mapping[str, Any]) -> Guard:
         _check(guard)
         if not isinstance(preprocessing, Mapping):
             raise ValueError("preprocessing holds no mean and std")
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{path}: not a guard of this version ({error}); make it again (rule watch_drift)") from None
     if weights != sidecar["digests"].get("weights"):
         raise InputError(f"{path}: belongs to other weights; make it again (rule watch_drift) or pass --guard off")

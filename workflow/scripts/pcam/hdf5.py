@@ -59,6 +59,16 @@ def _short(error: BaseException) -> str:
     return str(error).splitlines()[0].partition(" (")[2].rstrip(")") or str(error)
 
 
+@contextmanager
+def _inside(path: str | Path) -> Iterator[None]:
+    """What a damaged file does once it is open is one line too. Raises: InputError."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:  # h5py has no error of its own
+        told = " ".join(str(error).split())[:160]
+        raise InputError(f"{path}: damaged inside ({told}); fetch it again") from None
+
+
 def _dataset(handle: h5py.File, path: str | Path, key: str) -> h5py.Dataset:
     try:
         dataset = handle.get(key)
@@ -103,21 +113,25 @@ class PatchReader:
     def __enter__(self) -> "PatchReader":
         handle = self._manager.__enter__()
         try:
-            linked = self.alone and isinstance(handle.get("x", getlink=True), h5py.ExternalLink)
-            if not linked:
-                self.dataset = _dataset(handle, self.path, "x")
-            if linked or (self.alone and self._elsewhere()):
-                raise InputError(f"{self.path}: x lies in another file; name that one, or copy x into one file")
-            if self.dataset.ndim != 4 or self.dataset.shape[1:] != PATCH_SHAPE:
-                raise InputError(f"{self.path}: x has shape {self.dataset.shape}, not (N, 96, 96, 3)")
-            if self.dataset.dtype != np.uint8 and self.dataset.dtype.kind != "f":
-                raise InputError(f"{self.path}: x has dtype {self.dataset.dtype}, not uint8 or a float")
-            if len(self.dataset) == 0:
-                raise InputError(f"{self.path}: x holds no patch; an empty split cannot be used")
+            with _inside(self.path):
+                self._check(handle)
         except BaseException:
             self._manager.__exit__(None, None, None)
             raise
         return self
+
+    def _check(self, handle: h5py.File) -> None:
+        linked = self.alone and isinstance(handle.get("x", getlink=True), h5py.ExternalLink)
+        if not linked:
+            self.dataset = _dataset(handle, self.path, "x")
+        if linked or (self.alone and self._elsewhere()):
+            raise InputError(f"{self.path}: x lies in another file; name that one, or copy x into one file")
+        if self.dataset.ndim != 4 or self.dataset.shape[1:] != PATCH_SHAPE:
+            raise InputError(f"{self.path}: x has shape {self.dataset.shape}, not (N, 96, 96, 3)")
+        if self.dataset.dtype != np.uint8 and self.dataset.dtype.kind != "f":
+            raise InputError(f"{self.path}: x has dtype {self.dataset.dtype}, not uint8 or a float")
+        if len(self.dataset) == 0:
+            raise InputError(f"{self.path}: x holds no patch; an empty split cannot be used")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -131,7 +145,7 @@ class PatchReader:
         """Rows start..stop-1, (n,96,96,3) in the file's own dtype. Raises: InputError on damaged data."""
         try:
             return np.asarray(self.dataset[start:stop])
-        except OSError as error:
+        except (OSError, RuntimeError, ValueError, TypeError) as error:
             raise InputError(
                 f"{self.path}: rows {start} to {stop - 1} cannot be read ({_short(error)}); fetch it again"
             ) from None
@@ -158,7 +172,7 @@ def read_labels(path: str | Path) -> np.ndarray | None:
 
     Raises: InputError when the file is missing or damaged, lacks key "y", or holds anything but 0 and 1.
     """
-    with _opened(path) as handle:
+    with _opened(path) as handle, _inside(path):
         dataset = _dataset(handle, path, "y")
         if not dataset.attrs.get("labelled", True):
             return None
@@ -182,7 +196,7 @@ def check_pair(x_path: str | Path, y_path: str | Path) -> tuple[int, np.ndarray 
     """
     with PatchReader(x_path) as patches:
         n = len(patches)
-    with _opened(y_path) as handle:
+    with _opened(y_path) as handle, _inside(y_path):
         n_labels = len(_dataset(handle, y_path, "y"))
     if n_labels != n:
         raise InputError(f"{y_path}: {n_labels} labels for the {n} patches of {x_path}; the pair must have one length")

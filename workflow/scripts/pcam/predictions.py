@@ -33,8 +33,8 @@ def read_predictions(path: str | Path) -> Predictions:
         rows = np.array([int(line["row"]) for line in table], np.int64)
         labels = np.array([int(line["label"]) for line in table], np.int64)
         probabilities = np.array([float(line["probability"]) for line in table], np.float64)
-    except ValueError as error:
-        raise InputError(f"{path}: {error}; predict the split again") from None
+    except (ValueError, TypeError, OverflowError) as error:  # None: a line that is cut short
+        raise InputError(f"{path}: {str(error)[:160]}; predict the split again") from None
     if not np.all((probabilities >= 0) & (probabilities <= 1)):
         raise InputError(f"{path}: a probability lies outside 0 to 1; predict the split again")
     return Predictions(rows, labels, probabilities)
@@ -60,5 +60,5 @@ def read_logits(path: str | Path) -> np.ndarray:
     """
     try:
         return np.array([float(line["logit"]) for line in read_csv(path, ("logit",))], np.float64)
-    except ValueError as error:
-        raise InputError(f"{path}: {error}; predict the split again") from None
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: {str(error)[:160]}; predict the split again") from None

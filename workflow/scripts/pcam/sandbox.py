@@ -75,8 +75,14 @@ def seal(folder: Path) -> Sandbox:
 def run_bare(command: Sequence[str], home: Path) -> subprocess.CompletedProcess[str]:
     """Run it with nothing of this process's environment but the PATH; what it says comes back, in stdout."""
     # /sbin: where mount stands on some systems.
-    environment = {"PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin", "HOME": str(home),
-                   "TMPDIR": str(home), "LANG": "C.UTF-8", "PYTHON": sys.executable, "PYTHONDONTWRITEBYTECODE": "1"}  # fmt: skip
+    environment = {
+        "PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin",
+        "HOME": str(home),
+        "TMPDIR": str(home),
+        "LANG": "C.UTF-8",
+        "PYTHON": sys.executable,
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     return subprocess.run(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
         check=False, stdin=subprocess.DEVNULL,

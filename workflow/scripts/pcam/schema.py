@@ -8,6 +8,8 @@ import jsonschema
 
 from pcam.files import InputError
 
+MOST = 500  # letters of a line
+
 
 def _mistake(error: jsonschema.ValidationError) -> str:
     """One line for one schema error: where, what value, what is allowed."""
@@ -35,7 +37,9 @@ def check_schema(instance: Any, schema: Mapping[str, Any]) -> None:
     """Raises: InputError with the first mistake in one line."""
     errors = sorted(jsonschema.Draft202012Validator(schema).iter_errors(instance), key=lambda e: list(map(str, e.path)))
     if errors:
-        raise InputError(" ".join(f"config: {_mistake(errors[0])}".split()))
+        line = " ".join(f"config: {_mistake(errors[0])}".split())
+        # The value stands in the middle, what is allowed behind it.
+        raise InputError(line if len(line) <= MOST else f"{line[: MOST // 2]} … {line[-MOST // 2 :]}")
 
 
 def check_ranges(ranges: Mapping[str, Mapping[str, Any]]) -> None:

@@ -46,8 +46,9 @@ def open_store(path: str | Path) -> np.ndarray:
         store = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (ValueError, EOFError, OSError) as error:
-        raise InputError(f"{path}: not a patch store ({error}); rebuild it") from None
+    except Exception as error:  # numpy parses the head as Python, and raises whatever damaged text leads it into
+        told = " ".join(str(error).split())[:160]
+        raise InputError(f"{path}: not a patch store ({told}); rebuild it") from None
     if store.dtype != np.uint8 or store.shape[1:] != PATCH_SHAPE:
         raise InputError(f"{path}: holds {store.dtype} {store.shape}, not uint8 (N, 96, 96, 3); rebuild it")
     return store
