@@ -571,10 +571,10 @@ rule check_submission:
 
 
 # In shards, the log of the first one tells of code and device.
-PREDICTED_BY, FIRST = (
-    ("predict_champion", "")
+PREDICTED_LOG = (
+    "results/logs/predict_champion/{split}.log"
     if SHARDS == 1
-    else ("predict_champion_shard", f"/1-of-{SHARDS}")
+    else f"results/logs/predict_champion_shard/{{split}}/1-of-{SHARDS}.log"
 )
 
 # What the documents are made of, for the rule that writes them and the one that compares them with the results.
@@ -599,9 +599,7 @@ ASK = {
         for suffix in ("png", "txt")
     }
     | {
-        EVIDENCE[f"predictions {split}"][
-            0
-        ]: f"results/logs/{PREDICTED_BY}/{split}{FIRST}.log"
+        EVIDENCE[f"predictions {split}"][0]: PREDICTED_LOG.format(split=split)
         for split in ("valid", "test")
     },
     # What no rule of a run writes and the documents tell of: when it changes, they are written anew.
