@@ -6,7 +6,7 @@ BIN = .venv/bin
 # slow ones: those on Slurm mostly wait.
 SPREAD = --dist loadfile --no-loadscope-reorder --durations 25
 .DEFAULT_GOAL := run
-.PHONY: run test test-slow bench bench-recipes golden style lock cost-table check-pins environment-cpu tiny scan config-readme sbatch ui clean
+.PHONY: run test test-slow bench bench-recipes golden style lock readme-tables check-pins environment-cpu tiny scan config-readme sbatch ui clean
 
 run: .venv/runtime
 	$(BIN)/snakemake --cores $(CORES)
@@ -65,8 +65,9 @@ bench: .venv/dev
 bench-recipes: .venv/dev
 	OMP_NUM_THREADS=1 $(BIN)/python bench/bench_recipes.py $(RUN) results/bench/recipes.json
 
-# What 10⁶ and 10⁸ patches cost, in the README, by what bench/bench_shards.py, bench_audit.py and an H100 measured.
-cost-table: .venv/dev
+# The README's tables: what finished runs reached, by assets/results; what 10⁶ and 10⁸ patches cost, by assets/benchmark.
+readme-tables: .venv/dev
+	$(BIN)/python bench/result_table.py
 	$(BIN)/python bench/cost_table.py
 
 # The losses and proposals that tests keep, after a change that is meant to change them.

@@ -2,7 +2,7 @@
 
 The rules survey_patches, extract_features, measure_attributes, predict_seed and embed_patches, on patches of a drawn
 slide; the model is the default recipe's, averaged over the symmetries, its weights as they are drawn. Rounds of all
-passes, medians; processor time counts, so that other work on the machine weighs little. make cost-table makes the
+passes, medians; processor time counts, so that other work on the machine weighs little. make readme-tables makes the
 README's table of costs of what this writes. Use: python bench/bench_shards.py OUT.json [--folder SCRATCH]
 """
 

@@ -1,7 +1,7 @@
 """What passes over 10⁶ and 10⁸ patches cost in jobs and hours, by measured rates: the README's table.
 
 Reads:  shards.json, audit.json and h100/throughput.csv in assets/benchmark.
-Writes: the table, between its two marks in README.md. Use: make cost-table
+Writes: the table, between its two marks in README.md. Use: make readme-tables
 """
 
 import math
@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
+sys.path[:0] = [str(ROOT), str(ROOT / "workflow" / "scripts")]
 
-from pcam.files import read_csv, read_json, write_text  # noqa: E402
+from bench.readme_part import write_part  # noqa: E402
+from pcam.files import read_csv, read_json  # noqa: E402
 
 MEASURED = ROOT / "assets" / "benchmark"
-MARKS = ("<!-- costs, by make cost-table -->\n\n", "\n<!-- end of costs -->\n")
 SIZES = (10**6, 10**8)
 WORDS = {10**6: "10⁶", 10**8: "10⁸"}
 # Hours of a shard at most: half of what profiles/slurm asks for at first.
@@ -139,13 +139,5 @@ def largest_idle() -> dict[str, float]:
     return {"patches": int(n), "leakage": sizes[n]["median_stage_s"]["leakage"]}
 
 
-def main(readme: Path = ROOT / "README.md") -> None:
-    before, begin, rest = readme.read_text().partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
-    if not begin or not end:
-        sys.exit(f"{readme}: the marks {' and '.join(mark.strip() for mark in MARKS)} are not there")
-    write_text(readme, f"{before}{begin}{render()}{end}{after}")
-
-
 if __name__ == "__main__":
-    main()
+    write_part("costs", render())

@@ -19,6 +19,8 @@ from repository import shell
 from test_config import CONFIG, merged
 from test_live import free_port
 
+from bench import cost_table, result_table
+from bench.readme_part import write_part
 from pcam.facts import FILE_SPLITS, pcam_filename
 from pcam.files import file_digest, read_csv, read_json
 from pcam.hdf5 import write_labels, write_patches
@@ -127,6 +129,17 @@ def test_ci_runs_the_two_commands_of_a_fresh_machine() -> None:
     ci = (ROOT / ".ci" / "run").read_text()
     assert set(commands()) >= RUN_BY_CI
     assert all(command in ci for command in RUN_BY_CI)
+
+
+def test_its_tables_tell_what_the_kept_measurements_give(tmp_path: Path) -> None:
+    copy = tmp_path / "README.md"
+    copy.write_text(re.sub(r"(-->\n\n)\|.*?(\n<!-- end)", r"\1another table\2", README, flags=re.DOTALL))
+    assert copy.read_text().count("another table") == 2
+    write_part("results", result_table.render(), copy)
+    write_part("costs", cost_table.render(), copy)
+    assert copy.read_text() == README, "run make readme-tables"
+    with pytest.raises(SystemExit, match="<!-- planted"):
+        write_part("planted", "", copy)
 
 
 @pytest.mark.slow
