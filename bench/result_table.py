@@ -1,6 +1,6 @@
 """What finished runs of the default config reached on their test patches: the README's table.
 
-With runs given, keeps of each what the table tells: RUN/results/{champion,aggregate,splits} go to assets/results/NAME.json.
+With runs given, keeps of each what the table tells: files below RUN/results give assets/results/NAME.json.
 Reads:  assets/results/*.json.
 Writes: the table, between its two marks in README.md. Use: make readme-tables, or
         python bench/result_table.py [NAME=RUN ...]
@@ -20,7 +20,13 @@ from bench.readme_part import README, write_part  # noqa: E402
 from pcam.files import file_digest, read_json, write_json  # noqa: E402
 
 KEPT = ROOT / "assets" / "results"
-SHOWN = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC", "f_beta": "F2", "sensitivity": "sensitivity", "specificity": "specificity"}  # fmt: skip
+SHOWN = {
+    "roc_auc": "ROC-AUC",
+    "pr_auc": "PR-AUC",
+    "f_beta": "F2",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+}
 BASELINES = {"always_tumour": "always tumour", "colour_histogram": "colour histogram"}
 SOURCES = (
     "champion/evaluation.json", "champion/weights.json", "champion/selection.json", "aggregate/seeds.json",
@@ -91,8 +97,8 @@ def render() -> str:
     commits = ", ".join(dict.fromkeys(f"`{kept['provenance']['commit'][:8]}`" for kept in runs))
     devices = ", ".join(dict.fromkeys(kept["provenance"]["device"] for kept in runs))
     basis = (
-        f"95 % intervals. Of one model: {kinds}. Of a mean: {of_means}. From `assets/results`, which keeps these figures of "
-        f"runs at {commits} on {devices}."
+        f"95 % intervals. Of one model: {kinds}. Of a mean: {of_means}. From `assets/results`, which keeps these "
+        f"figures of runs at {commits} on {devices}."
     )
     return "\n".join([*lines, "", textwrap.fill(basis, 120), ""])
 

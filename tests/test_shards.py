@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from audit_data import tissue
-from conftest import ROOT
 from embed_patches import embed_patches
 from extract_features import extract_features
 from gather_arrays import gather_arrays
