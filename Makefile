@@ -6,7 +6,7 @@ BIN = .venv/bin
 # slow ones: those on Slurm mostly wait.
 SPREAD = --dist loadfile --no-loadscope-reorder --durations 25
 .DEFAULT_GOAL := run
-.PHONY: run test test-slow bench bench-recipes golden style lock readme-tables check-pins environment-cpu tiny scan config-readme sbatch ui clean
+.PHONY: run test test-slow bench bench-recipes golden style lock readme-tables check-pins environment-cpu tiny tiny-bundle scan config-readme sbatch ui clean
 
 run: .venv/runtime
 	$(BIN)/snakemake --cores $(CORES)
@@ -94,6 +94,11 @@ environment-cpu:
 
 # The whole workflow on a tiny set, in this folder: minutes.
 tiny: .venv/runtime
+	$(BIN)/snakemake --cores $(CORES) --configfile tests/config/tiny.yaml
+
+# After it, the bundle of its champion, tried elsewhere; then the documents anew, which tell of it.
+tiny-bundle: tiny
+	$(BIN)/snakemake --cores $(CORES) --configfile tests/config/tiny.yaml results/handover/verify.json
 	$(BIN)/snakemake --cores $(CORES) --configfile tests/config/tiny.yaml
 
 # Secrets in any tracked file, and what is unsafe in the workflows of .github. Digests are hexadecimal and no secrets.

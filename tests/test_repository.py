@@ -58,6 +58,8 @@ def test_style_comes_before_tests_and_tests_before_the_workflow_whose_report_is_
     jobs = CI["jobs"]
     assert "needs" not in jobs["style"]
     assert (jobs["unit"]["needs"], jobs["workflow"]["needs"]) == ("style", "unit")
+    bundle = jobs["workflow"]["steps"][-2]
+    assert bundle["with"] == {"name": "bundle", "path": "results/handover"} and bundle["if"] == "always()"
     for job in ("workflow", "everything"):
         checkout, kept = jobs[job]["steps"][0], jobs[job]["steps"][-1]
         assert checkout["with"]["fetch-depth"] == 0  # else the journal knows one commit
@@ -68,7 +70,7 @@ def test_each_command_of_ci_is_a_make_target_or_the_script() -> None:
     commands = [line for step in steps() for line in step.get("run", "").splitlines()]
     # As root, who alone may install Slurm and start it: else the job is green with its tests skipped.
     whole = 'sudo -E env "PATH=$PATH" .ci/run'
-    assert {"make style", "make test", "make tiny", "make scan", whole} <= set(commands)
+    assert {"make style", "make test", "make tiny-bundle", "make scan", whole} <= set(commands)
     for command in commands:
         name, _, target = command.partition(" ")
         assert command == whole or (name == "make" and target in TARGETS), command
