@@ -27,6 +27,11 @@ SHOWN = {
     "sensitivity": "sensitivity",
     "specificity": "specificity",
 }
+# In the order of the table.
+ABOUT = {
+    "default-run": "the default run",
+    "pcam-sample": "the same on a few real patches, split at random, without slide ids: a check of the path, no figure of PCam",
+}
 BASELINES = {"always_tumour": "always tumour", "colour_histogram": "colour histogram"}
 SOURCES = (
     "champion/evaluation.json", "champion/weights.json", "champion/selection.json", "aggregate/seeds.json",
@@ -75,32 +80,37 @@ def rows(kept: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def heading(kept: Mapping[str, Any]) -> str:
+def heading(name: str, kept: Mapping[str, Any]) -> str:
     train, test = kept["splits"]["train"], kept["splits"]["test"]
     return (
-        f"| **{kept['data_source']}**: trained on {train['n']:,} patches, tested on {test['n']:,}, "
+        f"| **{kept['data_source']}**, {ABOUT[name]}; trained on {train['n']:,} patches, tested on {test['n']:,}, "
         f"{test['positives']:,} of them tumour |" + " |" * len(SHOWN)
     )
 
 
+def intervals(kept: Mapping[str, Any]) -> tuple[str, str]:
+    """The methods of the champion's intervals, and what they take as independent."""
+    kinds = {name: kept["champion"][name]["kind"].rpartition(", ") for name in SHOWN}
+    units = dict.fromkeys(unit for _, _, unit in kinds.values())
+    return "; ".join(f"{SHOWN[name]}: {method}" for name, (method, _, _) in kinds.items()), " and ".join(units)
+
+
 def render() -> str:
     """The table, and what its intervals are."""
-    runs = [read_json(path) for path in sorted(KEPT.glob("*.json"), reverse=True)]
+    runs = {name: read_json(KEPT / f"{name}.json") for name in ABOUT}
     lines = [f"| on test | {' | '.join(SHOWN.values())} |", "|---" * (len(SHOWN) + 1) + "|"]
-    for kept in runs:
-        lines += [heading(kept), *rows(kept)]
-    kinds = "; ".join(
-        f"{SHOWN[name]}: {' and '.join(dict.fromkeys(kept['champion'][name]['kind'] for kept in runs))}"
-        for name in SHOWN
+    for name, kept in runs.items():
+        lines += [heading(name, kept), *rows(kept)]
+    told = {name: intervals(kept) for name, kept in runs.items()}
+    methods = " or ".join(dict.fromkeys(method for method, _ in told.values()))
+    made_by = {name: kept["provenance"] for name, kept in runs.items()}
+    of = ", ".join(
+        f"`{name}.json` ({unit}; commit `{made_by[name]['commit'][:8]}`, {made_by[name]['device']})"
+        for name, (_, unit) in told.items()
     )
-    of_means = next(iter(runs[0]["seeds"].values()))["kind"]
-    commits = ", ".join(dict.fromkeys(f"`{kept['provenance']['commit'][:8]}`" for kept in runs))
-    devices = ", ".join(dict.fromkeys(kept["provenance"]["device"] for kept in runs))
-    basis = (
-        f"95 % intervals. Of one model: {kinds}. Of a mean: {of_means}. From `assets/results`, which keeps these "
-        f"figures of runs at {commits} on {devices}."
-    )
-    return "\n".join([*lines, "", textwrap.fill(basis, 120), ""])
+    of_means = next(iter(runs["default-run"]["seeds"].values()))["kind"]
+    basis = f"95 % intervals. Of one model: {methods}. Of a mean: {of_means}. Kept under `assets/results`: {of}."
+    return "\n".join([*lines, "", textwrap.fill(basis, 120, break_on_hyphens=False), ""])
 
 
 def main(arguments: list[str]) -> None:
