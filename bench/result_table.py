@@ -30,7 +30,7 @@ SHOWN = {
 # In the order of the table.
 ABOUT = {
     "default-run": "the default run",
-    "pcam-sample": "the same on a few real patches, split at random, without slide ids: a check of the path, no figure of PCam",
+    "pcam-sample": "the same on a few real patches, split at random, without slides: a check, no figure of PCam",
 }
 BASELINES = {"always_tumour": "always tumour", "colour_histogram": "colour histogram"}
 SOURCES = (
