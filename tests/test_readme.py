@@ -165,6 +165,11 @@ def test_every_command_works_as_written(project: Path) -> None:
                 read_json(project / "results" / "handover" / f"{n}.json") for n in ("verify", "manifest")
             )
             assert verdict["passed"] and verdict["bundle"] == manifest["sha256"]
+            # The documents then tell of the bundle, which holds the cards: neither makes the other stale.
+            assert run(project, ".venv/bin/snakemake --cores 4").returncode == 0
+            assert manifest["sha256"] in (project / "results" / "journal.md").read_text()
+            again = run(project, ".venv/bin/snakemake --cores 4 --dry-run all results/handover/verify.json")
+            assert "Nothing to be done" in again.stdout + again.stderr
         if "mine.yaml" in command:
             assert_course_run(project / "results")
     assert (project / "results" / "snakemake-report.html").exists()
