@@ -1,12 +1,15 @@
 """What finished runs of the default config reached on their test patches: the README's table.
 
-With runs given, keeps of each what the table tells: files below RUN/results give assets/results/NAME.json.
-Reads:  assets/results/*.json.
+With runs given, keeps of each what the table tells: files below RUN/results give assets/results/NAME/figures.json. Of
+the default run its cards and their pictures too; those of other runs may show patches that are not ours to hand on.
+Reads:  assets/results/*/figures.json.
 Writes: the table, between its two marks in README.md. Use: make readme-tables, or
         python bench/result_table.py [NAME=RUN ...]
 """
 
 import argparse
+import re
+import shutil
 import sys
 import textwrap
 from collections.abc import Mapping
@@ -17,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "workflow" / "scripts")]
 
 from bench.readme_part import README, write_part  # noqa: E402
-from pcam.files import file_digest, read_json, write_json  # noqa: E402
+from pcam.files import file_digest, read_json, write_json, write_text  # noqa: E402
 
 KEPT = ROOT / "assets" / "results"
 SHOWN = {
@@ -32,6 +35,7 @@ ABOUT = {
     "default-run": "the default run",
     "pcam-sample": "the same on a few real patches, split at random, without slides: a check, no figure of PCam",
 }
+CARDS = ("model_card.md", "data_card.md")
 BASELINES = {"always_tumour": "always tumour", "colour_histogram": "colour histogram"}
 SOURCES = (
     "champion/evaluation.json", "champion/weights.json", "champion/selection.json", "aggregate/seeds.json",
@@ -56,6 +60,16 @@ def keep(run: Path, kept: Path) -> None:
         "provenance": evaluation["provenance"],
     }
     write_json(kept, document)
+
+
+def keep_cards(run: Path, folder: Path) -> None:
+    """Both cards of a run and the pictures that they show."""
+    for card in CARDS:
+        text = (run / "results" / card).read_text()
+        write_text(folder / card, text)
+        for picture in re.findall(r"\]\((assets/[\w.-]+)\)", text):
+            (folder / picture).parent.mkdir(exist_ok=True)
+            shutil.copyfile(run / "results" / picture, folder / picture)
 
 
 def cell(value: float | None, low: float | None, high: float | None) -> str:
@@ -97,7 +111,7 @@ def intervals(kept: Mapping[str, Any]) -> tuple[str, str]:
 
 def render() -> str:
     """The table, and what its intervals are."""
-    runs = {name: read_json(KEPT / f"{name}.json") for name in ABOUT}
+    runs = {name: read_json(KEPT / name / "figures.json") for name in ABOUT}
     lines = [f"| on test | {' | '.join(SHOWN.values())} |", "|---" * (len(SHOWN) + 1) + "|"]
     for name, kept in runs.items():
         lines += [heading(name, kept), *rows(kept)]
@@ -105,7 +119,7 @@ def render() -> str:
     methods = " or ".join(dict.fromkeys(method for method, _ in told.values()))
     made_by = {name: kept["provenance"] for name, kept in runs.items()}
     of = ", ".join(
-        f"`{name}.json` ({unit}; commit `{made_by[name]['commit'][:8]}`, {made_by[name]['device']})"
+        f"`{name}` ({unit}; commit `{made_by[name]['commit'][:8]}`, {made_by[name]['device']})"
         for name, (_, unit) in told.items()
     )
     of_means = next(iter(runs["default-run"]["seeds"].values()))["kind"]
@@ -117,7 +131,9 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="*", metavar="NAME=RUN", help="a finished run to keep figures of")
     for name, _, run in (one.partition("=") for one in parser.parse_args(arguments).runs):
-        keep(Path(run), KEPT / f"{name}.json")
+        keep(Path(run), KEPT / name / "figures.json")
+        if name == "default-run":
+            keep_cards(Path(run), KEPT / name)
     write_part("results", render(), README)
 
 
