@@ -35,6 +35,7 @@ STAGE = {
 
 
 def stage_of(rule: str) -> str:
+    rule = rule.removesuffix("_shard").replace("gather_survey", "survey_patches")
     return STAGE.get(rule) or STAGE.get(rule.partition("_")[0], "rest")
 
 

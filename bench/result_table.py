@@ -33,7 +33,7 @@ SHOWN = {
 # In the order of the table.
 ABOUT = {
     "default-run": "the default run",
-    "pcam-sample": "the same on a few real patches, split at random, without slides: a check, no figure of PCam",
+    "pcam-sample": "the same on a few patches of PCam, not handed on here, split at random: a check, no figure of PCam",
 }
 CARDS = ("model_card.md", "data_card.md")
 BASELINES = {"always_tumour": "always tumour", "colour_histogram": "colour histogram"}

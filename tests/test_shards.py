@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from audit_data import tissue
+from conftest import ROOT
 from embed_patches import embed_patches
 from extract_features import extract_features
 from gather_arrays import gather_arrays
 from gather_survey import gather_survey
-from gather_tables import gather_tables
+from gather_tables import gather_tables, name_devices
 from measure_attributes import measure_attributes
 from predict_seed import predict_seed
 from repository import write_checkpoint
@@ -25,7 +26,7 @@ from pcam.facts import FILE_SPLITS, pcam_filename
 from pcam.files import InputError, read_csv, write_csv
 from pcam.hdf5 import write_patches
 from pcam.memory import PREDICT_BATCH
-from pcam.needs import AUDIT_BYTES, estimate_room
+from pcam.needs import AUDIT_BYTES, estimate_hours, estimate_room
 from pcam.planned import Job as PlannedJob
 from pcam.settings import read_config
 from pcam.shards import read_rows, shard_rows
@@ -122,7 +123,7 @@ def test_shards_gathered_are_the_bytes_of_one_job(
     gather(parts, str(gathered))
     assert tree(gathered) == {name.replace("whole", "gathered"): content for name, content in tree(whole).items()}
     if shards > 1:
-        assert tree(Path(parts[0])).popitem()[1] != tree(whole).popitem()[1]
+        assert list(tree(Path(parts[0])).values()) != list(tree(whole).values())
         gather(parts[::-1], str(gathered))  # the order counts, so the comparison above can fail
         assert tree(gathered) != {name.replace("whole", "gathered"): c for name, c in tree(whole).items()}
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
@@ -161,6 +162,11 @@ def test_a_table_gives_some_of_its_lines_and_tells_how_many_it_has(files: Path, 
         read_rows(tmp_path / "bytes.csv", ("row",), range(3))
 
 
+def test_a_cell_with_a_line_break_is_one_row(tmp_path: Path) -> None:
+    write_csv(tmp_path / "rows.csv", ("row", "slide"), [(0, "a\nb"), (1, "c")])
+    assert read_rows(tmp_path / "rows.csv", ("row",), range(1, 2)) == ([{"row": "1", "slide": "c"}], 2)
+
+
 def test_more_shards_than_patches_are_refused_where_a_shard_cannot_be_empty(files: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="config: shards: too many for 49 patches; set 49 at most"):
         survey(files, str(tmp_path / "survey"), "1-of-50")
@@ -184,6 +190,33 @@ def test_a_shard_that_is_missing_damaged_or_foreign_is_named_and_nothing_is_writ
     with pytest.raises(InputError, match=r"two: holds float32 \(2, 4\), not what .*one holds"):
         gather_arrays(names, str(out))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
+
+
+def test_a_table_of_shards_names_each_device_that_computed_rows(tmp_path: Path) -> None:
+    header = "# predict_champion_shard | split=test | commit abc | code 0123 | "
+    parts, logs = [], []
+    for name, rows, devices in (("1", "", ["CPU 1"]), ("2", "1,2\n", ["CPU 1", "GPU 1"]), ("3", "3,4\n", ["CPU 2"]),
+                                ("4", "5,6\n", ["CPU 2"])):  # fmt: skip
+        parts.append(tmp_path / f"{name}.csv")
+        parts[-1].write_text(f"row,logit\n{rows}")
+        logs.append(tmp_path / f"{name}.log")
+        logs[-1].write_text("".join(f"{header}{device}\n" for device in devices) + "# ended after 1 s\n")
+    parts, logs = [[str(path) for path in paths] for paths in (parts, logs)]
+    assert name_devices(parts, logs) == "GPU 1 and CPU 2"
+    assert name_devices(parts[:1], logs[:1]) is None
+    Path(logs[2]).unlink()
+    assert name_devices(parts[2:3], logs[2:3]) == "unknown device"
+
+
+def test_the_hours_of_shards_rest_on_as_many_shards(tmp_path: Path) -> None:
+    for name, seconds in (("1-of-2", 1800), *((f"{k}-of-8", 450) for k in range(1, 9))):
+        path = tmp_path / "benchmarks" / "extract_features_shard" / "train" / f"{name}.tsv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"s\th:m:s\n{seconds}\t0:00:00\n")
+    jobs = [PlannedJob("extract_features_shard", {}, False) for _ in range(8)]
+    for shards, hours in ((8, 1.0), (2, 4.0)):
+        told = estimate_hours(jobs, read_config({**CONFIG, "shards": shards}), 100, tmp_path)
+        assert told.hours == hours
 
 
 def test_with_shards_the_same_files_are_made_and_with_one_nothing_is_scattered(tmp_path: Path) -> None:
@@ -210,10 +243,18 @@ def test_with_shards_the_same_files_are_made_and_with_one_nothing_is_scattered(t
 
 def test_each_shard_of_the_costs_stays_below_half_its_walltime() -> None:
     assert cost_table.BATCH == PREDICT_BATCH
+    profile = (ROOT / "profiles" / "slurm" / "config.yaml").read_text()
+    for rule, on in (("survey_patches", "core"), ("extract_features", "core"), ("measure_attributes", "core"),
+                     ("predict_seed", "GPU")):  # fmt: skip
+        minutes = re.search(rf"  {rule}_shard: \?\w+\((\d+), ", profile)
+        assert minutes and cost_table.LONGEST_H[on] == int(minutes[1]) / 60 / 2, rule
     for n in cost_table.SIZES:
         of = cost_table.shards(n)
-        spent = [one.hours(n) / of / cost_table.LONGEST_H[one.on] for one in cost_table.scattered() if one.counts]
-        assert max(spent) <= 1 and (of == 1 or max(spent) * of / (of - 1) > 1)
+        spent = {(one.name, one.on): one.hours(n) / of / cost_table.LONGEST_H[one.on] for one in cost_table.scattered()}
+        of_cores = max(
+            share for (name, on), share in spent.items() if on == "core" and name not in ("predictions", "embeddings")
+        )
+        assert max(of_cores, spent["predictions", "GPU"]) <= 1 and (of == 1 or of_cores * of / (of - 1) > 1)
         assert f"`shards: {of}`" in cost_table.render()
 
 
@@ -243,6 +284,6 @@ def test_a_finished_run_keeps_its_bytes_when_its_passes_are_made_again_in_shards
     assert {target: tree(run / target) for target in targets} == before
     assert not [path for path in (run / data / "shards").rglob("*") if path.is_file()]  # parts go once gathered
     # What the documents take the origin of predictions from.
-    log = run / "results" / "logs" / "predict_champion_shard" / "test" / "1-of-2.log"
+    log = run / "results" / "logs" / "gather_tables" / "champion" / "predict" / "test.log"
     assert _HEADER.match(log.read_text().splitlines()[0])
     assert "Nothing to be done" in succeeded(snakemake(run, *asked))

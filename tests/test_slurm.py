@@ -331,7 +331,7 @@ def test_each_job_gets_what_the_profile_says_and_makes_the_same_bits(tmp_path: P
             "results/train/mlp/seed-0/weights.pt",
             "results/predict/mlp/seed-0/valid.csv",
             "data/sample/store/test.npy",
-            "data/sample/features/valid.npy",
+            "data/sample/attributes/valid.npy",
         )
     }
     # The benchmark of the course's two partitions, where the run measured this machine alone.
@@ -341,13 +341,13 @@ def test_each_job_gets_what_the_profile_says_and_makes_the_same_bits(tmp_path: P
     with started_cluster(accounting=True) as cluster:
         run_on_slurm(cluster, project, *config, "results/benchmark/bottleneck.json")
         # A training's own settings are made again as well, by a local rule.
-        whole = [name for name in made if "features" not in name]
+        whole = [name for name in made if "attributes" not in name]
         for name in (*whole, "results/train/mlp/settings.json"):
             (project / name).unlink()
         assert "resolve_variant" in run_on_slurm(cluster, project, *config, *whole)
         # Two passes again, in shards. By mtime alone: all others would follow, since their rules are other ones now.
         (project / "shards.yaml").write_text("shards: 2\n")
-        passes = ("results/predict/mlp/seed-0/valid.csv", "data/sample/features/valid.npy")
+        passes = ("results/predict/mlp/seed-0/valid.csv", "data/sample/attributes/valid.npy")
         for name in passes:
             (project / name).unlink()
         sharded = ("--configfile", "tests/config/tiny.yaml", "shards.yaml", "--rerun-triggers", "mtime", "--")
@@ -360,9 +360,9 @@ def test_each_job_gets_what_the_profile_says_and_makes_the_same_bits(tmp_path: P
     # The local rules are not among them.
     assert sorted([row[0].partition("_wildcards")[0], *row[1:]] for row in rows.values()) == [
         ["rule_build_store", "thin_course", "COMPLETED", "1", "4G", "01:00:00", "no GPU"],
-        *2 * [["rule_extract_features_shard", "thin_course", "COMPLETED", "1", "2G", "01:00:00", "no GPU"]],
         ["rule_gather_arrays", "thin_course", "COMPLETED", "1", "4G", "01:00:00", "no GPU"],
         ["rule_gather_tables", "thin_course", "COMPLETED", "1", "4G", "01:00:00", "no GPU"],
+        *2 * [["rule_measure_attributes_shard", "thin_course", "COMPLETED", "1", "2G", "01:00:00", "no GPU"]],
         ["rule_measure_throughput", "gpu_course", "COMPLETED", "4", "8G", "01:00:00", "GPU"],
         ["rule_measure_throughput", "thin_course", "COMPLETED", "4", "8G", "01:00:00", "no GPU"],
         ["rule_predict_seed", "gpu_course", "COMPLETED", "4", "8G", "00:30:00", "GPU"],

@@ -127,6 +127,13 @@ CONTENT = {
 }
 
 
+# In shards, the log of the rule that gathers them tells of code and devices.
+PREDICTED_BY, PREDICTED_LOG = (
+    ("predict_champion", "results/logs/predict_champion/{split}.log")
+    if SHARDS == 1
+    else ("gather_tables", "results/logs/gather_tables/champion/predict/{split}.log")
+)
+
 SCHEDULES = ("results/dynamics/schedules.json", "compare_schedules")
 # Name of a piece of evidence in the journal's template: where it stands, and the rule that writes it.
 EVIDENCE = {
@@ -172,7 +179,7 @@ EVIDENCE = {
     **{
         f"predictions {split}": (
             f"results/champion/predict/{split}.csv",
-            "predict_champion",
+            PREDICTED_BY,
         )
         for split in ("valid", "test")
     },
@@ -569,13 +576,6 @@ rule check_submission:
     script:
         "../scripts/check_submission.py"
 
-
-# In shards, the log of the first one tells of code and device.
-PREDICTED_LOG = (
-    "results/logs/predict_champion/{split}.log"
-    if SHARDS == 1
-    else f"results/logs/predict_champion_shard/{{split}}/1-of-{SHARDS}.log"
-)
 
 # What the documents are made of, for the rule that writes them and the one that compares them with the results.
 ASK = {

@@ -4,6 +4,18 @@
 # Writes: {data.root}/{data.source}/shards/, until it is gathered.
 
 
+if len(gather.shard("{scatteritem}")) != SHARDS:
+    raise WorkflowError("shards in the config says how many; leave --set-scatter out")
+
+
+def log_of_shard(part):
+    """The log of the job that predicted it."""
+    kind, *rest = Path(part).relative_to(f"{DATA}/shards").with_suffix(".log").parts
+    if kind == "champion":
+        return "/".join(("results/logs/predict_champion_shard", *rest[1:]))
+    return "/".join(("results/logs/predict_seed_shard", *rest))
+
+
 ruleorder: gather_survey > survey_patches
 ruleorder: gather_arrays > extract_features > measure_attributes > embed_patches
 ruleorder: gather_tables > predict_seed > predict_champion
@@ -128,5 +140,6 @@ rule gather_tables:
         "../../environment.yml"
     params:
         code=code_digest("gather_tables"),
+        logs=lambda wildcards, input: [log_of_shard(part) for part in input],
     script:
         "../scripts/gather_tables.py"

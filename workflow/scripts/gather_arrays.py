@@ -19,8 +19,8 @@ def open_part(path: str) -> np.ndarray:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (ValueError, EOFError, OSError) as error:
-        raise InputError(f"{path}: not an array ({error}); rebuild it") from None
+    except Exception as error:  # numpy parses the head as Python, and raises whatever damaged text leads it into
+        raise InputError(f"{path}: not an array ({' '.join(str(error).split())[:160]}); rebuild it") from None
 
 
 def gather_arrays(parts: Sequence[str], out_path: str) -> None:

@@ -1,7 +1,8 @@
 """Make one table of those of its shards.
 
-Reads:  a CSV of each shard.
-Writes: their common header, then their lines in order: byte for byte what one job writes of all rows.
+Reads:  a CSV of each shard, and in its log what computed it.
+Writes: their common header, then their lines in order: byte for byte what one job writes of all rows. The log names the
+devices of the shards, for what tells of the table's origin.
 """
 
 import shutil
@@ -9,8 +10,9 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from pcam import provenance
 from pcam.files import InputError, atomic_path
-from pcam.stage import run_stage
+from pcam.stage import device_of, run_stage
 
 
 def gather_tables(parts: Sequence[str], out_path: str) -> None:
@@ -32,6 +34,21 @@ def gather_tables(parts: Sequence[str], out_path: str) -> None:
     print(f"{len(parts)} shards")
 
 
+def name_devices(parts: Sequence[str], logs: Sequence[str]) -> str | None:
+    """What computed the shards, by their logs, " and " between several; None where no shard has a row.
+
+    A shard without rows computes nothing and has no say.
+    """
+    devices = {}
+    for part, log in zip(parts, logs, strict=True):
+        with Path(part).open("rb") as lines:
+            if sum(1 for _, line in zip(range(2), lines, strict=False)) == 2:
+                devices[device_of(log)] = None
+    return " and ".join(devices) or None
+
+
 if __name__ == "__main__":
     with run_stage(snakemake):
         gather_tables(snakemake.input, snakemake.output[0])
+        if (devices := name_devices(snakemake.input, snakemake.params.logs)) is not None:
+            provenance.computed_on(devices)

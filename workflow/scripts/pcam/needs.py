@@ -166,7 +166,9 @@ def estimate_hours(jobs: Iterable[Job], settings: Settings, patches: int | None,
             told = training_seconds(job, settings, patches, results)
         else:
             if job.rule not in before:
-                files = [f for glob in (f"{job.rule}.tsv", f"{job.rule}/**/*.tsv") for f in folder.glob(glob)]
+                # Of a pass in shards, those of as many; a shard of another number takes another time.
+                of = f"*-of-{settings.shards}" if job.rule.endswith("_shard") else "*"
+                files = [f for glob in (f"{job.rule}.tsv", f"{job.rule}/**/{of}.tsv") for f in folder.glob(glob)]
                 before[job.rule] = max((time for file in files if (time := _seconds(file))), default=None)
             spent = before[job.rule]
             told = None if spent is None else Need(spent, f"{folder} for the other jobs", there=False)

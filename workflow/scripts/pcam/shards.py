@@ -23,21 +23,19 @@ def shard_rows(shard: str | None, n: int, unit: int = 1) -> range:
 def read_rows(path: str | Path, columns: Sequence[str], rows: range) -> tuple[list[dict[str, str]], int]:
     """Lines `rows` of a table as dicts of strings, and how many lines it has; memory holds those lines alone.
 
-    No cell may hold a line break. Raises: InputError when the file is missing, not text or lacks one of `columns`.
+    Raises: InputError when the file is missing, not text or lacks one of `columns`.
     """
     try:
         with Path(path).open(newline="") as handle:
-            chosen, n = [next(handle, "")], 0
-            for n, line in enumerate(handle, 1):
+            reader, lines, n = csv.DictReader(handle), [], 0
+            held = reader.fieldnames or []
+            for n, line in enumerate(reader, 1):
                 if rows.start < n <= rows.stop:
-                    chosen.append(line)
-        reader = csv.DictReader(chosen)
-        lines = list(reader)
+                    lines.append(line)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: not a CSV file ({error})") from None
-    held = reader.fieldnames or []
     if missing := [name for name in columns if name not in held]:
         raise InputError(f"{path}: column {missing[0]!r} is missing; it holds {', '.join(held or ['nothing'])}")
     return lines, n

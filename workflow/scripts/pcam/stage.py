@@ -68,6 +68,17 @@ def run_stage(snakemake: Any) -> Iterator[dict[str, object]]:
         print(f"# ended after {time.monotonic() - started:.1f} s", flush=True)
 
 
+def device_of(log: str | Path) -> str:
+    """What computed, by the last header in the log of a stage that ended. "unknown device" where there is none."""
+    try:
+        lines = Path(log).read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    same = f"{lines[0].rpartition(' | ')[0]} | " if lines else "# "
+    headers = [line for line in lines if line.startswith(same) and " | " in line]
+    return headers[-1].rpartition(" | ")[2] if headers else "unknown device"
+
+
 def _header(wildcards: Any, described: Mapping[str, object]) -> str:
     named = " ".join(f"{key}={value}" for key, value in wildcards.items()) or "-"
     dirty = " (dirty)" if described["dirty"] else ""

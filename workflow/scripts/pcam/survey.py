@@ -261,9 +261,10 @@ def survey_splits(
     return Survey(Path(folder), tuple(sizes.values()), patches)
 
 
-def write_patches(folder: Path, sizes: Iterable[int], parts: Mapping[str, list[np.ndarray]]) -> Patches:
+def write_patches(folder: Path, sizes: Iterable[int], parts: dict[str, list[np.ndarray]]) -> Patches:
     """patches.npz in `folder`: the patches of each split, and each field of Patches from its parts in order."""
-    arrays = {name: np.concatenate(part) for name, part in parts.items()}
+    # Each field's parts are let go once it is whole: at 10⁸ patches they are what takes the room.
+    arrays = {name: np.concatenate(parts.pop(name)) for name in tuple(parts)}
     np.savez(folder / "patches.npz", allow_pickle=False, sizes=np.array(list(sizes)), **arrays)
     return Patches(**arrays)
 
