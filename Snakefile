@@ -10,6 +10,7 @@ from snakemake.exceptions import WorkflowError
 from pcam.facts import FILE_SPLITS as SPLITS, pcam_filename, split_paths
 from pcam.files import InputError
 from pcam.provenance import code_digest
+from pcam.schema import check_doubled_keys
 from pcam.settings import TUNED, read_config
 
 
@@ -17,6 +18,8 @@ configfile: os.path.join(workflow.basedir, "config", "config.yaml")
 
 
 try:
+    for path in workflow.overwrite_configfiles:
+        check_doubled_keys(path)
     settings = read_config(config)
 except InputError as error:
     raise WorkflowError(str(error)) from None

@@ -22,7 +22,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 
-from pcam.files import InputError
+from pcam.files import InputError, printable
 from pcam.guard import read_guard
 from pcam.images import SIZE
 from pcam.inputs import ahead, blocks_of, in_batches
@@ -88,7 +88,7 @@ def classify(
 
 
 def say(line: str) -> None:
-    print(line.replace("\n", "\\n"), file=sys.stderr)  # a file's name may hold line breaks
+    print(printable(line), file=sys.stderr)  # a file's name may hold line breaks, or what a terminal obeys
 
 
 def note(line: str) -> None:

@@ -144,8 +144,12 @@ def fetched(tmp_path: Path, source: Path | None, **options: object) -> list[str]
     return [wheel.package for wheel in fetch_wheels(folder, PINS, **{"torch": False, "source": where, **options})]
 
 
-def test_wheels_come_with_what_they_need_and_nothing_that_is_not_pinned(tmp_path: Path) -> None:
+def test_wheels_come_with_what_they_need_and_nothing_that_is_not_pinned(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     source = write_wheels(tmp_path / "source")
+    (tmp_path / "link").symlink_to(source)
+    assert fetched(tmp_path, tmp_path / "link") and f"handover.wheels: {source}\n" in capfd.readouterr().out
     write_wheel(source, "leftover", "1.0")
     assert fetched(tmp_path, source) == sorted((*RUNTIME, "flatbuffers", "packaging", "protobuf"))
     write_wheel(source, "onnxruntime", read_pins(PINS)["onnxruntime"], ("flatbuffers", "protobuf", "leftover"))

@@ -83,7 +83,7 @@ def test_other_configs_merge_over_the_default(name: str) -> None:
         ({"train": {"epochs": 0}}, "train.epochs: 0"),
         ({"train": {"learning_rate": "1e-3"}}, "train.learning_rate: '1e-3' is not of type 'number'"),
         ({"train": {"learning_rate": float("nan")}}, "train.learning_rate: nan and inf are no settings"),
-        ({"train": {"learning_rate": float("inf")}}, "train.learning_rate: inf"),
+        ({"train": {"learning_rate": float("inf")}}, "train.learning_rate: nan and inf are no settings"),
         ({"variants": {"baseline": {"widht": 8}}}, "variants.baseline: unknown key 'widht'"),
         ({"variants": {"Big Model": {}}}, "Big Model"),
         ({"variants": {"beta": {}}}, "variants"),

@@ -37,7 +37,8 @@ from pcam.dynamics import (
 )
 from pcam.files import InputError, read_csv, read_json, write_csv, write_json
 from pcam.schedules import learning_rate_at, schedule_variants
-from pcam.settings import SCHEMA, TrainSettings
+from pcam.schema import SCHEMA
+from pcam.settings import TrainSettings
 from pcam.training import HISTORY_COLUMNS
 from workflow import planned_jobs, snakemake, succeeded
 

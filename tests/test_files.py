@@ -150,7 +150,9 @@ def course_folder(folder: Path, *, test_labels: bool = False) -> Path:
     return folder
 
 
-def test_a_directory_behind_links_gzipped_and_without_test_labels_is_brought_into_layout(tmp_path: Path) -> None:
+def test_a_directory_behind_links_gzipped_and_without_test_labels_is_brought_into_layout(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     real = course_folder(tmp_path / "real")
     at_hand = tmp_path / "links"
     at_hand.mkdir()
@@ -165,6 +167,8 @@ def test_a_directory_behind_links_gzipped_and_without_test_labels_is_brought_int
         for part in ("x", "y", "meta")
     }
     import_directory(files_at_hand(at_hand), targets)
+    name = pcam_filename("train", "x.h5")
+    assert f"{name}: {real / name}\n" in capsys.readouterr().out
     assert read_labels(targets["test_y"]) is None
     assert read_labels(targets["train_y"]).tolist() == [0, 1, 0, 1]
     for split in FILE_SPLITS:

@@ -125,7 +125,10 @@ def small_report(folder: Path, plots: dict[str, Any] | None = None, more: str = 
         "documents": {str(journal): {"sha256": file_digest(journal), "numbers": numbered(text, "0.25")}},
         "verdicts": [{"title": EVIL, "at": "q1", "state": "good", "head": bound_text(EVIL), "text": bound_text(EVIL)}],
         "cited": [{"file": EVIL, "key": EVIL, "value": 0.25}],
-        "sources": {EVIL: {"rule": EVIL}},
+        "missing": [],
+        "unbound": {},
+        "sources": {EVIL: {"rule": EVIL, "sha256": "0"}},
+        "provenance": {},
         **changed,
     }
     write_json(folder / "evidence.json", evidence)
@@ -556,7 +559,8 @@ def test_by_keyboard_the_summary_s_evidence_is_listed_and_what_is_missing_is_cal
         {"file": "b.json", "key": "b", "value": None},
         {"file": "a.json", "key": "", "value": None, "missing": True},
     ]
-    reader = Reader(browser, small_report(tmp_path, verdicts=[verdict], cited=cited, sources={"b.json": {"rule": "b"}}))
+    sources = {"b.json": {"rule": "b", "sha256": "0"}}
+    reader = Reader(browser, small_report(tmp_path, verdicts=[verdict], cited=cited, sources=sources))
     for place, told in (("header", ["a.json", "the whole file", "missing"]), ("main", ["b.json", "b", "null", "b"])):
         reader.page.locator(f"{place} .numbers summary").focus()
         reader.page.keyboard.press("Enter")

@@ -4,6 +4,8 @@ import copy
 import json
 import random
 import re
+from collections.abc import Sequence
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -289,6 +291,25 @@ def results() -> dict:
         },
         **{f"history {variant} {seed}": [("epoch", "train_loss"), (1, 0.65)] for variant, seed in RUNS},
     }
+
+
+class Shape(HTMLParser):
+    """What a page consists of: its elements with their attributes' names, in order, its addresses, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, ...]] = []
+        self.addresses: list[str | None] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, *(name for name, _ in attrs)))
+        self.addresses += [value for name, value in attrs if name in ("href", "src")]
+
+    def handle_data(self, data: str) -> None:
+        if self.elements and self.elements[-1][0] not in ("script", "style"):
+            self.text += data
 
 
 class Run:
@@ -752,6 +773,34 @@ def test_text_from_data_stays_text(run: Run) -> None:
     assert "javascript:" not in re.sub(r">[^<]*<", "><", page)
     assert "&lt;script&gt;alert(1)&lt;/script&gt;|x" in page  # a slide's name, its bar no cell's end
     assert "[x](javascript:alert(3)) / *1*" in page
+
+
+def named(run: Run, texts: Sequence[str]) -> Shape:
+    """The page of a run whose data, group and slice call themselves so."""
+    run.label, number, member, repository, base, group = texts
+    run.config["journal"] = {
+        "group_number": number, "members": [member], "repository": repository, "base_setup": base,
+    }  # fmt: skip
+    run.content["slices"] = [*run.content["slices"][:-1], ("slide", group, *run.content["slices"][-1][2:])]
+    return Shape(run.page())
+
+
+def test_what_people_and_data_call_themselves_is_shown_as_it_stands(tmp_path: Path) -> None:
+    """No element, attribute, address or heading comes of it, and no letter of it is lost.
+
+    Each text has a digit, the plain one too: such a text is bound like a number.
+    """
+    texts = [
+        "<img src=x onerror=alert(6)>", "`</code><b>7`", "![x](//x2)", "javascript:alert(4)", "# a\n\n<h1>8</h1>",
+        "[x](javascript:alert(5))", "<https://x.eu/3>", "a | 4 b", '" onload="alert(9)', "[x](javascript:alert(3))",
+        "https://x.example/?a=1&b=<i>", "</script><script>alert(1)</script>",
+    ]  # fmt: skip
+    plain = named(Run(tmp_path / "plain"), ["plain 1"] * 6)
+    for i, chosen in enumerate((texts[:6], texts[6:])):
+        hostile = named(Run(tmp_path / str(i)), chosen)
+        assert sorted(hostile.elements) == sorted(plain.elements) and hostile.addresses == plain.addresses
+        for text in chosen:
+            assert " ".join(text.split()) in hostile.text, text
 
 
 def test_images_are_relative_and_only_those_of_the_run(run: Run) -> None:

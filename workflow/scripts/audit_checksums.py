@@ -100,6 +100,8 @@ def audit_checksums(
 
     `processes` does not change the result.  Raises: InputError on a damaged file or a reference that is none.
     """
+    if reference is not None:
+        print(f"audit.reference: {Path(reference).resolve()}")
     tables = with_reference(known, reference)
     splits = check_splits(x_files, y_files)
     metas = {split: path for split, path in meta_files.items() if read_csv(path)}

@@ -12,7 +12,8 @@ import vl_convert
 from markupsafe import Markup
 
 from pcam.binding import Number, clean_tree
-from pcam.files import InputError, file_digest, read_json, write_text
+from pcam.evidence import read_evidence
+from pcam.files import InputError, file_digest, write_text
 from pcam.page import bound, embedded_json, inline_script, page_of_journal, read_picture, sealed
 from pcam.plots import Plot, slices_plot, threshold_plot
 from pcam.plots_tuning import tuning_plot
@@ -34,9 +35,14 @@ def journal_of(path: str, evidence: Mapping[str, Any]) -> tuple[str, list[Number
 
 
 def verdict_cards(verdicts: Sequence[Mapping[str, Any]], numbers: list[Number]) -> list[dict[str, Any]]:
-    """The first screen's statements as HTML; their numbers are added to `numbers`."""
+    """The first screen's statements as HTML; their numbers are added to `numbers`.
+
+    Raises: InputError when a verdict's state is none of STATES.
+    """
     cards = []
     for verdict in verdicts:
+        if verdict["state"] not in STATES:
+            raise InputError(f"evidence.json: a verdict's state is {verdict['state']!r}; run write_journal again")
         card = {"title": verdict["title"], "at": verdict["at"], "state": verdict["state"]}
         for part in ("head", "text"):
             card[part] = bound(verdict[part]["text"], verdict[part]["numbers"], len(numbers))
@@ -62,7 +68,7 @@ def build_report(
     not exist.
     """
     folder, beside = Path(template_path).parent, Path(journal_path).parent
-    evidence = read_json(evidence_path)
+    evidence = read_evidence(evidence_path)
     text, numbers = journal_of(journal_path, evidence)
     read = [path for _, sources in plots.values() for path, _ in sources]
     plots = {picture: (clean_tree(plot), sources) for picture, (plot, sources) in plots.items()}

@@ -20,7 +20,7 @@ def place(source: Path, target: Path) -> None:
     real = source.resolve()
     print(f"{target.name}: {real}")
     if source.suffix == ".gz":
-        decompress(real, target)
+        decompress(real, target, hdf5=True)
     else:
         target.unlink(missing_ok=True)
         os.symlink(real, target)

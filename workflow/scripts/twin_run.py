@@ -6,6 +6,7 @@ Writes: twin.json (the verdict and every comparison), fingerprint.json (for a te
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pcam.files import write_json
@@ -55,6 +56,8 @@ def twin_run(
 
     Raises: InputError when weights do not belong to their sidecar, or the teammate's file is no fingerprint.
     """
+    if fingerprint_path:
+        print(f"reproducibility.fingerprint: {Path(fingerprint_path).resolve()}")
     theirs = read_fingerprint(fingerprint_path) if fingerprint_path else None
     preprocessing = read_preprocessing(normalisation_path)
     mine, twins = (

@@ -22,6 +22,7 @@ from pcam.facts import (
     pcam_filename,
 )
 from pcam.files import InputError, atomic_path
+from pcam.hdf5 import SUPERBLOCK, stated_end
 
 BLOCK_BYTES = 1 << 20
 # EFBIG: a file system, or a limit of the process, that takes no file of that size.
@@ -123,8 +124,11 @@ def require_space(folder: Path, needed_bytes: int, name: str) -> None:
         )
 
 
-def decompress(source: Path, target: Path, *, md5: str | None = None) -> None:
+def decompress(source: Path, target: Path, *, md5: str | None = None, hdf5: bool = False) -> None:
     """Unpack a .gz file in blocks, atomically; with `md5`, only what has that digest takes the place of `target`.
+
+    hdf5: refuse what holds no HDF5 file, and go no further than the length that it states: a file of a few MB can
+    unpack to more than any disk holds.
 
     Raises: InputError when it is truncated, damaged or no gzip file (an HTML page saved under that name), when it
     unpacks to something else, or when the disk is full.
@@ -133,9 +137,18 @@ def decompress(source: Path, target: Path, *, md5: str | None = None) -> None:
     try:
         with gzip.open(source, "rb") as packed, writing(target), atomic_path(target) as temporary:
             with temporary.open("wb") as out:
-                while block := packed.read(BLOCK_BYTES):
+                block = packed.read(BLOCK_BYTES)
+                end = stated_end(block[:SUPERBLOCK]) if hdf5 else None
+                if hdf5 and end is None:
+                    raise InputError(f"{source}: no HDF5 file is packed in it; it begins with {block[:8]!r}")
+                while block:
                     digest.update(block)
                     out.write(block)
+                    if end is not None and out.tell() > end:
+                        raise InputError(
+                            f"{source}: unpacks to more than the {end:,} bytes of its HDF5 file; fetch it again"
+                        )
+                    block = packed.read(BLOCK_BYTES)
             if md5 is not None and (found := digest.hexdigest()) != md5:
                 raise InputError(f"{source}: wrong digest: it unpacks to md5 {found}, not {md5}; fetch it again")
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:

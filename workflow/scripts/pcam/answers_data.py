@@ -5,22 +5,13 @@ evidence is missing it gives the Missing, which renders as such.
 """
 
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
-
-import yaml
 
 from pcam.binding import count_of, fixed
 from pcam.documents import Missing, plain
-from pcam.settings import SCHEMA
+from pcam.schema import config_schema
 
 Found = Mapping[str, Any]
-
-
-@cache
-def read_schema() -> dict[str, Any]:
-    schema: dict[str, Any] = yaml.safe_load(SCHEMA.read_text())
-    return schema
 
 
 def config_rows(config: Mapping[str, Any]) -> list[list[Any]]:
@@ -39,7 +30,7 @@ def config_rows(config: Mapping[str, Any]) -> list[list[Any]]:
                 rows.append([f"{at}{key}", plain(value), fixed(text)])
 
     # Names and ids stand on the first page, once.
-    walk({key: value for key, value in config.items() if key != "journal"}, read_schema(), "", "")
+    walk({key: value for key, value in config.items() if key != "journal"}, config_schema(), "", "")
     return rows
 
 

@@ -2,50 +2,24 @@
 
 import hashlib
 import html
+import os
 import re
 from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from pcam.evidence import CONFIG, Absent, Origins, Results
-from pcam.files import InputError, file_digest, read_json
+from pcam.evidence import ANEW, CONFIG, Absent, Origins, Results, read_evidence
+from pcam.files import file_digest
 from pcam.journal import Ask, document
 from pcam.page import embedded_files, seal_holds
 
 WRITE = "if the results are right, snakemake results/report.html writes the documents anew"
 REMAKE = "snakemake makes it anew"
-ANEW = "snakemake --forcerun write_journal -- results/report.html writes it anew"
 _ELEMENT = re.compile(r'<data class="cited" value="(\d+)">(.*?)</data>', re.DOTALL)
 
-# What evidence.json has to hold, and each entry of it.
-SHAPE = {
-    "documents": ("sha256", "numbers"),
-    "verdicts": ("head", "text"),
-    "cited": ("file", "key", "value"),
-    "missing": ("file", "key"),
-    "unbound": (),
-    "sources": ("rule", "sha256"),
-    "provenance": (),
-}
 # Each start on Slurm writes their results anew; the documents rest on single words of these, which stand cited.
 RENEWED = {"preflight"}
-
-
-def read_evidence(path: str) -> dict[str, Any]:
-    """Raises: InputError when there is no evidence to check, or it is that of another version."""
-    if not Path(path).is_file():
-        raise InputError(f"{path}: no such file, so there is nothing to check; snakemake results/report.html")
-    evidence = read_json(path)
-    for part, keys in SHAPE.items():
-        if part not in evidence:
-            raise InputError(f"{path}: lacks {part}; another version wrote it: {ANEW}")
-        whole = evidence[part]
-        for place, entry in whole.items() if isinstance(whole, dict) else enumerate(whole):
-            for key in keys:
-                if key not in entry:
-                    raise InputError(f"{path}: {part}[{place!r}] lacks {key}; another version wrote it: {ANEW}")
-    return evidence
 
 
 def value_faults(evidence: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]:
@@ -57,7 +31,7 @@ def value_faults(evidence: Mapping[str, Any], config: Mapping[str, Any]) -> Iter
         file, key = entry["file"], entry["key"]
         place = f"{file}, key {key}" if key else file
         then, now = (Absent if entry.get("missing") else entry["value"]), results.value(file, key)
-        if then is not Absent and file != CONFIG and not Path(file).is_file():
+        if then is not Absent and file != CONFIG and not os.path.isfile(file):
             if file not in gone:
                 yield f"{file}: is gone, and the documents cite it; {REMAKE}"
             gone.add(file)
@@ -168,7 +142,7 @@ def page_faults(report_path: str) -> Iterator[str]:
     if not files:
         yield f"{report_path}: does not tell which files it was made of; {ANEW}"
     for file, digest in files.items():
-        if not Path(file).is_file():
+        if not os.path.isfile(file):
             yield f"{file}: is gone, and {report_path} shows it; {REMAKE}"
         elif file_digest(file) != digest:
             yield f"{file}: is not the file that {report_path} shows; {WRITE}"

@@ -1,11 +1,13 @@
 """What stands behind the documents: every cited value with file and key, and where each cited file comes from."""
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from pcam.binding import Citation, Number, clean, clean_tree, parts_of, take_marks
@@ -14,6 +16,18 @@ from pcam.documents import Source, cell, commit_of
 from pcam.files import InputError, document_digest, file_digest, iter_csv, read_json
 
 CONFIG = "config"  # the merged config of a run, cited like a file
+ANEW = "snakemake --forcerun write_journal -- results/report.html writes it anew"
+# What evidence.json holds: parts, and the keys of each of their entries.
+_BOUND = {"text": str, "numbers": list}
+_SHAPE: dict[str, tuple[type, dict[str, Any]]] = {
+    "documents": (dict, {"sha256": str, "numbers": list}),
+    "verdicts": (list, {"title": str, "at": str, "state": str, "head": dict, "text": dict}),
+    "cited": (list, {"file": str, "key": str, "value": (str, int, float, NoneType)}),
+    "missing": (list, {"file": str, "key": str}),
+    "unbound": (dict, {}),
+    "sources": (dict, {"rule": str, "sha256": str}),
+    "provenance": (dict, {}),
+}
 _HEADER = re.compile(r"# \w+ \| [^|]* \| commit (\w+)( \(dirty\))?(?: \| code (\w+))? \| (.*)")
 
 
@@ -34,10 +48,10 @@ class Results:
         """Read the rows of tables that are going to be asked for, each table in one pass."""
         wanted: dict[str, set[int]] = {}
         for file, key in citations:
-            if file.endswith(".csv") and key:
-                wanted.setdefault(file, set()).add(int(parts_of(key)[0]))
+            if file.endswith(".csv") and (at := _cell_of(key)):
+                wanted.setdefault(file, set()).add(at[0])
         for file, places in wanted.items():
-            rows = enumerate(iter_csv(file)) if Path(file).is_file() else ()
+            rows = enumerate(iter_csv(file)) if os.path.isfile(file) else ()
             self._rows[file] = {i: row for i, row in rows if i in places}
 
     def value(self, file: str, key: str) -> Any:
@@ -47,19 +61,28 @@ class Results:
         """
         if file == CONFIG:
             return _part(self._config, parts_of(key))
-        if not Path(file).is_file():
+        if not os.path.isfile(file):
             return Absent
         if file.endswith(".json") and key:
             return _part(self._json(file), parts_of(key))
         if file.endswith(".csv") and key:
+            if (at := _cell_of(key)) is None:
+                return Absent
             if file not in self._rows:
                 self.expect([(file, key)])
-            place, column = parts_of(key)
-            row = self._rows[file].get(int(place), {})
-            return cell(row[str(column)]) if column in row else Absent
+            row = self._rows[file].get(at[0], {})
+            return cell(row[at[1]]) if at[1] in row else Absent
         if file.endswith(".txt"):
             return clean(Path(file).read_text().strip())
         return f"sha256:{self._digest(file)}"
+
+
+def _cell_of(key: str) -> tuple[int, str] | None:
+    """Row and column that a key of a table names; None for a key that names no cell."""
+    match parts_of(key):
+        case [int(row), str(column)]:
+            return row, column
+    return None
 
 
 def _part(value: Any, parts: Sequence[str | int]) -> Any:
@@ -74,6 +97,56 @@ def _part(value: Any, parts: Sequence[str | int]) -> Any:
                 return Absent
             value = value[names[part]]
     return f"sha256:{document_digest(value)}" if isinstance(value, Mapping | list | tuple) else value
+
+
+def _entries(whole: Any) -> Iterable[tuple[Any, Any]]:
+    return whole.items() if isinstance(whole, dict) else enumerate(whole)
+
+
+def _check(where: str, entry: Any, keys: Mapping[str, Any]) -> None:
+    if not isinstance(entry, dict):
+        raise ValueError(f"{where} is no object")
+    for key, kind in keys.items():
+        if key not in entry:
+            raise ValueError(f"{where} lacks {key}")
+        if not isinstance(entry[key], kind):
+            raise ValueError(f"{where} has a {key} of another type")
+
+
+def _check_numbers(where: str, numbers: Sequence[Any], length: int | None, cited: int) -> None:
+    """Numbers stand one behind the other in a text of `length` letters, where that is known, and cite what is there."""
+    end = 0
+    for place, number in enumerate(numbers):
+        _check(f"{where}.numbers[{place}]", number, {"start": int, "end": int, "cites": list})
+        known = all(isinstance(i, int) and 0 <= i < cited for i in number["cites"])
+        if not known or not end <= number["start"] <= number["end"] <= (number["end"] if length is None else length):
+            raise ValueError(f"{where}.numbers[{place}] has no place in the text, or cites what is not cited")
+        end = number["end"]
+
+
+def read_evidence(path: str) -> dict[str, Any]:
+    """Raises: InputError when there is no evidence.json, or it is damaged or that of another version."""
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such file, so there is nothing to check; snakemake results/report.html")
+    evidence = read_json(path)
+    try:
+        _check("it", evidence, {part: kind for part, (kind, _) in _SHAPE.items()})
+        for part, (_, keys) in _SHAPE.items():
+            for place, entry in _entries(evidence[part]) if keys else ():
+                _check(f"{part}[{place!r}]", entry, keys)
+        for place, words in evidence["unbound"].items():
+            if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+                raise ValueError(f"unbound[{place!r}] is no list of texts")
+        cited = len(evidence["cited"])
+        for place, document in evidence["documents"].items():
+            _check_numbers(f"documents[{place!r}]", document["numbers"], None, cited)
+        for i, verdict in enumerate(evidence["verdicts"]):
+            for part in ("head", "text"):
+                _check(f"verdicts[{i}].{part}", verdict[part], _BOUND)
+                _check_numbers(f"verdicts[{i}].{part}", verdict[part]["numbers"], len(verdict[part]["text"]), cited)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; another version wrote it, or it is damaged: {ANEW}") from None
+    return evidence
 
 
 class Book:

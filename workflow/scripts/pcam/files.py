@@ -12,9 +12,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+LONGEST = 700  # letters of a user's mistake
+
+
+def printable(text: str) -> str:
+    """The text in one line that a terminal shows as it is: what is no letter of it is written as its escape, \\x1b."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
 
 class InputError(Exception):
-    """A user's mistake: one line with the file, the value and the way out. Stages print it without a traceback."""
+    """A user's mistake: one line with the file, the value and the way out. Stages print it without a traceback.
+
+    Names and values come from outside: the line is printable, and of one too long the middle is left out, for the file
+    stands first and the way out last.
+    """
+
+    def __init__(self, line: str) -> None:
+        shown = printable(line)
+        super().__init__(
+            shown if len(shown) <= LONGEST else f"{shown[: LONGEST // 2 - 2]} … {shown[1 - LONGEST // 2 :]}"
+        )
 
 
 class TrainingFailed(InputError):
@@ -97,15 +114,22 @@ def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[
         writer.writerows(rows)
 
 
-def iter_csv(path: str | Path) -> Iterator[dict[str, str]]:
-    """Rows as dicts of strings, one at a time. Raises: InputError when the file is missing or not text."""
+@contextmanager
+def _table(path: str | Path) -> "Iterator[csv.DictReader[str]]":
+    """Raises: InputError when the file is missing, a folder, or not text."""
     try:
         with Path(path).open(newline="") as handle:
-            yield from csv.DictReader(handle)
+            yield csv.DictReader(handle)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a CSV file ({error})") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: not a CSV file ({getattr(error, 'strerror', None) or error})") from None
+
+
+def iter_csv(path: str | Path) -> Iterator[dict[str, str]]:
+    """Rows as dicts of strings, one at a time. Raises: InputError when the file is missing or not text."""
+    with _table(path) as reader:
+        yield from reader
 
 
 def read_csv(path: str | Path, columns: Sequence[str] = ()) -> list[dict[str, str]]:
@@ -113,29 +137,23 @@ def read_csv(path: str | Path, columns: Sequence[str] = ()) -> list[dict[str, st
 
     Raises: InputError when the file is missing, not text or lacks one of `columns`.
     """
-    try:
-        with Path(path).open(newline="") as handle:
-            reader = csv.DictReader(handle)
-            rows = list(reader)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: not a CSV file ({error})") from None
-    missing = [name for name in columns if name not in (reader.fieldnames or ())]
-    if missing:
-        raise InputError(
-            f"{path}: column {missing[0]!r} is missing; it holds {', '.join(reader.fieldnames or ['nothing'])}"
-        )
+    with _table(path) as reader:
+        rows = list(reader)
+        fields = reader.fieldnames or ()
+    if missing := [name for name in columns if name not in fields]:
+        raise InputError(f"{path}: column {missing[0]!r} is missing; it holds {', '.join(fields) or 'nothing'}")
     return rows
 
 
 def file_digest(path: str | Path, algorithm: str = "sha256") -> str:
-    """Hexadecimal digest of a file's bytes, read in blocks. Raises: InputError when the file is missing."""
+    """Hexadecimal digest of a file's bytes, read in blocks. Raises: InputError when it is missing or a folder."""
     try:
         with Path(path).open("rb") as handle:
             return hashlib.file_digest(handle, algorithm).hexdigest()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def document_digest(document: Any) -> str:

@@ -231,6 +231,10 @@ def _check(guard: Guard) -> None:
         raise ValueError("sizes do not ascend from 1")
     if not np.all(guard.most > guard.least):
         raise ValueError("a limit most is not above least")
+    if not np.all((guard.low <= guard.median) & (guard.median <= guard.high)):
+        raise ValueError("low, median and high do not ascend")
+    if not all(0 <= share <= 1 for share in (*guard.classes, guard.prior, guard.false_alarm_rate)):
+        raise ValueError("classes, prior or false_alarm_rate lie outside 0 to 1")
 
 
 def read_guard(path: str | Path, sidecar: Mapping[str, Any]) -> Guard:
@@ -247,24 +251,24 @@ def read_guard(path: str | Path, sidecar: Mapping[str, Any]) -> Guard:
             **{name: np.array(document[name], np.float64) for name in ARRAYS},
             prior=float(document["prior"]),
             false_alarm_rate=float(document["false_alarm_rate"]),
-            holds_for=str(document["holds_for"]),
+            holds_for=document["holds_for"],
         )
         weights, preprocessing, temperature = (document[key] for key in ("weights", "preprocessing", "temperature"))
         _check(guard)
-        if not isinstance(preprocessing, Mapping):
-            raise ValueError("preprocessing holds no mean and std")
+        if not isinstance(preprocessing, Mapping) or not isinstance(document["holds_for"], str):
+            raise ValueError("preprocessing holds no mean and std, or holds_for no text")
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{path}: not a guard of this version ({error}); make it again (rule watch_drift)") from None
     if weights != sidecar["digests"].get("weights"):
         raise InputError(f"{path}: belongs to other weights; make it again (rule watch_drift) or pass --guard off")
     if preprocessing != sidecar["preprocessing"]:
         raise InputError(
-            f"{path}: was made for mean and std {[*preprocessing.values()]}, the checkpoint's sidecar says "
+            f"{path}: was made for mean and std {[*preprocessing.values()]!s:.160}, the checkpoint's sidecar says "
             f"{[*sidecar['preprocessing'].values()]}; restore the sidecar"
         )
     if temperature != sidecar.get("temperature"):
         raise InputError(
-            f"{path}: was made for temperature {temperature}, the checkpoint's sidecar says "
+            f"{path}: was made for temperature {temperature!s:.80}, the checkpoint's sidecar says "
             f"{sidecar.get('temperature')}; restore the sidecar"
         )
     return guard

@@ -4,6 +4,7 @@ An unlabelled y file (the course hands out no test labels) holds 255 in every pl
 """
 
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ FILTERS = {
     **{32001: "blosc", 32004: "lz4", 32008: "bitshuffle", 32013: "zfp", 32015: "zstd", 32026: "blosc2"},
 }
 CHUNK_CACHE_BYTES = 128 << 20  # holds a chunk of thousands of patches: else each row read unpacks it anew
+SUPERBLOCK = 64  # bytes of an HDF5 file that tell where it ends
 CHUNK = 1024  # patches read at a time: 28 MB of uint8, 113 MB of float32
 
 
@@ -182,11 +184,25 @@ def read_labels(path: str | Path) -> np.ndarray | None:
             raise InputError(f"{path}: y cannot be read ({_short(error)}); fetch it again") from None
         if labels.shape[1:] != (1,):
             raise InputError(f"{path}: y has shape {dataset.shape}, not (N, 1, 1, 1)")
+        if labels.dtype.kind not in "biuf":
+            raise InputError(f"{path}: y has dtype {labels.dtype}, not uint8")
     labels = labels[:, 0]
     wrong = np.flatnonzero(~np.isin(labels, (0, 1)))
     if len(wrong):
         raise InputError(f"{path}: label {labels[wrong[0]]} in row {wrong[0]}; only 0 and 1 are labels")
     return labels.astype(np.uint8)
+
+
+def stated_end(head: bytes) -> int | None:
+    """Length in bytes that the first bytes of an HDF5 file state; None where they are no such bytes.
+
+    Superblocks of versions 0 to 3, see the HDF5 file format specification, section II.A.
+    """
+    if len(head) < SUPERBLOCK or not head.startswith(b"\x89HDF\r\n\x1a\n"):
+        return None
+    version = head[8]
+    wide, at = (head[13], 40 + 4 * version) if version < 2 else (head[9], 28)
+    return struct.unpack_from("<Q", head, at)[0] if version <= 3 and wide == 8 else None
 
 
 def check_pair(x_path: str | Path, y_path: str | Path) -> tuple[int, np.ndarray | None]:

@@ -66,7 +66,7 @@ def with_reference(tables: Tables, path: str | None) -> Tables:
     contents = {
         str(file["content_digest"]): str(file["published_as"])
         for file in files
-        if file.get("confidence") == BY_MD5 and file.get("content_digest") and file.get("published_as") in SPLIT_OF
+        if file.get("confidence") == BY_MD5 and file.get("content_digest") and str(file.get("published_as")) in SPLIT_OF
     }
     if not contents:
         raise InputError(

@@ -4,7 +4,6 @@ import glob
 import gzip
 import os
 import shutil
-import struct
 import sys
 import tempfile
 import zlib
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from pcam.files import InputError
-from pcam.hdf5 import PatchReader, convert_lossless
+from pcam.hdf5 import SUPERBLOCK, PatchReader, convert_lossless, stated_end
 from pcam.images import IMAGE_SUFFIXES, SIZE, read_image, window_starts
 
 HDF5_SUFFIXES = (".h5", ".hdf5")
@@ -24,7 +23,6 @@ PACKED_SUFFIXES = (".h5.gz", ".hdf5.gz")
 MOST_CHUNK_BYTES = 1 << 30  # of an HDF5 file, which are unpacked in one piece
 STDIN = "-"
 _COPIED = 1 << 20  # bytes unpacked at a time
-_SUPERBLOCK = 64  # bytes of an HDF5 file that tell where it ends
 
 
 @dataclass(frozen=True)
@@ -95,18 +93,6 @@ def _unfit(patches: np.ndarray) -> Iterator[tuple[int, str]]:
             yield row, str(error)
 
 
-def _hdf5_end(head: bytes) -> int | None:
-    """Length in bytes that the first bytes of an HDF5 file state; None where they are no such bytes.
-
-    Superblocks of versions 0 to 3, see the HDF5 file format specification, section II.A.
-    """
-    if len(head) < _SUPERBLOCK or not head.startswith(b"\x89HDF\r\n\x1a\n"):
-        return None
-    version = head[8]
-    wide, at = (head[13], 40 + 4 * version) if version < 2 else (head[9], 28)
-    return struct.unpack_from("<Q", head, at)[0] if version <= 3 and wide == 8 else None
-
-
 def unpack_hdf5(path: Path, target: Path) -> None:
     """Unpack a gzip file that holds an HDF5 file, no further than the length that the latter states.
 
@@ -114,8 +100,8 @@ def unpack_hdf5(path: Path, target: Path) -> None:
     """
     try:
         with gzip.open(path) as packed, target.open("wb") as handle:
-            head = packed.read(_SUPERBLOCK)
-            if (end := _hdf5_end(head)) is None:
+            head = packed.read(SUPERBLOCK)
+            if (end := stated_end(head)) is None:
                 raise InputError(f"{path}: no HDF5 file is packed in it; it begins with {head[:8]!r}")
             if end > (free := shutil.disk_usage(target.parent).free):
                 raise InputError(

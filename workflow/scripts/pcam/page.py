@@ -70,7 +70,7 @@ def read_picture(path: str | Path) -> Picture:
         with Image.open(path) as image:
             image.save(content, "WEBP", lossless=True, method=2, quality=30)
             width, height = image.size
-    except OSError:
+    except Exception:  # Pillow's parsers raise whatever damaged bytes lead them into
         raise InputError(f"{path}: no picture can be read; its rule draws it again") from None
     return Picture(f"data:image/webp;base64,{base64.b64encode(content.getvalue()).decode()}", width, height)
 

@@ -8,14 +8,11 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-import yaml
-
 from pcam.files import InputError, document_digest, read_json
-from pcam.schema import check_ranges, check_schema, non_finite
+from pcam.schema import check_ranges, check_schema, check_values, config_schema
 from pcam.search_space import check_rungs, check_space, read_space
 
 TUNED = "tuned"  # the variant whose recipe comes out of the search
-SCHEMA = Path(__file__).resolve().parents[2] / "schemas" / "config.schema.yaml"
 
 
 @dataclass(frozen=True)
@@ -272,10 +269,9 @@ def read_config(config: Mapping[str, Any]) -> Settings:
 
     Raises: InputError, one line with key, value and what is allowed.
     """
-    schema = yaml.safe_load(SCHEMA.read_text())
+    schema = config_schema()
+    check_values(config)
     check_schema(dict(config), schema)
-    if path := non_finite(dict(config)):
-        raise InputError(f"config: {path}: nan and inf are no settings; give a finite number")
     search = {**config["search"], "space": read_space(config["search"]["space"])}
     settings = from_mapping(Settings, {**config, "search": search})
     if settings.data.source == "directory" and settings.data.directory is None:

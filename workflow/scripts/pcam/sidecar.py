@@ -29,10 +29,16 @@ def read_sidecar(weights: str | Path) -> dict[str, Any]:
     for key in ("architecture", "preprocessing", "digests"):
         if not isinstance(document[key], Mapping):
             raise InputError(f"{path}: {key} is {document[key]!r:.80}, not a JSON object; restore the sidecar")
+    if not isinstance(document["data_source"], str):
+        raise InputError(f"{path}: data_source is {_told(document['data_source'])}, not a text; restore the sidecar")
+    for key, allowed, told in (("mean", _is_number, "three numbers"), ("std", _is_above_0, "three numbers above 0")):
+        values = document["preprocessing"].get(key)
+        if not (isinstance(values, list) and len(values) == 3 and all(map(allowed, values))):
+            raise InputError(f"{path}: preprocessing.{key} is {_told(values)}, not {told}; restore the sidecar")
     threshold, temperature = document["threshold"], document.get("temperature")
     if threshold is not None and not (_is_number(threshold) and 0 <= threshold <= HIGHEST_THRESHOLD):
         raise InputError(f"{path}: threshold is {_told(threshold)}, not a number from 0 to 1; restore the sidecar")
-    if temperature is not None and not (_is_number(temperature) and temperature > 0):
+    if temperature is not None and not _is_above_0(temperature):
         raise InputError(f"{path}: temperature is {_told(temperature)}, not a number above 0; restore the sidecar")
     return document
 
@@ -42,6 +48,10 @@ def _is_number(value: object) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:  # an integer beyond every float
         return False
+
+
+def _is_above_0(value: Any) -> bool:
+    return _is_number(value) and value > 0
 
 
 def _told(value: object) -> str:

@@ -49,6 +49,8 @@ def open_store(path: str | Path) -> np.ndarray:
     except Exception as error:  # numpy parses the head as Python, and raises whatever damaged text leads it into
         told = " ".join(str(error).split())[:160]
         raise InputError(f"{path}: not a patch store ({told}); rebuild it") from None
+    if not isinstance(store, np.ndarray):  # an archive of arrays under this name
+        raise InputError(f"{path}: holds several arrays, not uint8 (N, 96, 96, 3); rebuild it")
     if store.dtype != np.uint8 or store.shape[1:] != PATCH_SHAPE:
         raise InputError(f"{path}: holds {store.dtype} {store.shape}, not uint8 (N, 96, 96, 3); rebuild it")
     return store

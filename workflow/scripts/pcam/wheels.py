@@ -77,6 +77,8 @@ def fetch_wheels(folder: Path, pins_path: str | Path, *, torch: bool, source: st
         raise InputError(f"{pins_path}: does not pin {lacking[0]}; `make lock` pins what is needed")
     if source is not None and not Path(source).is_dir():
         raise InputError(f"handover.wheels: {source} is no folder; fill one with pip download, or set it to null")
+    if source is not None:
+        print(f"handover.wheels: {Path(source).resolve()}")
     command = [
         sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check",
         "--retries", "1", "--timeout", "30", "--only-binary", ":all:", "--dest", str(folder),
