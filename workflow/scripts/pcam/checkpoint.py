@@ -2,8 +2,10 @@
 
 import hashlib
 import io
+import os
 import pickle
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +35,35 @@ def save_tensors(path: str | Path, state: dict[str, Any]) -> None:
     write_bytes(path, buffer.getvalue())
 
 
+def _check_packing(path: str | Path, source: str | Path | io.BytesIO, size: int) -> None:
+    """torch.save packs nothing, so whatever unpacks to more than the file's `size` is no work of its.
+
+    Raises: InputError. What is no archive at all is left to torch.load.
+    """
+    try:
+        with zipfile.ZipFile(source) as records:
+            unpacked = sum(record.file_size for record in records.infolist())
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
+        return
+    if unpacked > size:
+        raise InputError(
+            f"{path}: says it unpacks to {unpacked:,} bytes from {size:,}; refused, no checkpoint is packed"
+        )
+
+
 def load_tensors(path: str | Path, content: bytes | None = None) -> dict[str, Any]:
     """Tensors by name, of a file or of `content` that was read from it.
 
     Raises: InputError when the file is missing, damaged, or holds anything but tensors and plain values.
     """
     try:
+        size = os.path.getsize(path) if content is None else len(content)
+        _check_packing(path, path if content is None else io.BytesIO(content), size)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what an error then says
             state = torch.load(path if content is None else io.BytesIO(content), map_location="cpu", weights_only=True)
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except pickle.UnpicklingError:
@@ -69,6 +91,20 @@ def save_checkpoint(weights: str | Path, sidecar: str | Path, model: nn.Module, 
     write_json(sidecar, {**document, "digests": digests})
 
 
+def _check_architecture(architecture: Any, state: dict[str, torch.Tensor]) -> None:
+    """A sidecar could state a model that takes all memory, or time without end, to build: its outline takes neither.
+
+    Raises: ValueError when the model holds more than the weights, and as build_model does.
+    """
+    if architecture["model"] == "resnet" and architecture["depth"] > len(state):
+        raise ValueError(f"depth {architecture['depth']!s:.40} from {len(state)} tensors")
+    with torch.device("meta"):
+        outline = build_model(architecture).state_dict()
+    needed, held = (sum(tensor.nbytes for tensor in tensors.values()) for tensors in (outline, state))
+    if needed > held:
+        raise ValueError(f"it states a model of {needed:,} bytes, and the weights are {held:,}")
+
+
 def load_checkpoint(weights: str | Path) -> tuple[Classifier, Preprocessing, dict[str, Any]]:
     """The model in evaluation mode, its preprocessing, and the sidecar.
 
@@ -78,15 +114,23 @@ def load_checkpoint(weights: str | Path) -> tuple[Classifier, Preprocessing, dic
     document = read_sidecar(weights)
     if not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise InputError(f"{weights}: holds more than tensors; it is no checkpoint of this pipeline")
-    if tensors_digest(state) != document["digests"].get("weights"):
+    try:
+        if any(tensor.nbytes > tensor.untyped_storage().nbytes() for tensor in state.values()):
+            raise ValueError("a tensor claims more values than the file holds")
+        digest = tensors_digest(state)
+    except (TypeError, ValueError, RuntimeError) as error:  # sparse, quantised, without data, names that are no texts
+        told = " ".join(str(error).split())[:160]
+        raise InputError(f"{weights}: holds no tensors of this pipeline ({told}); train it again") from None
+    if digest != document["digests"].get("weights"):
         raise InputError(
             f"{weights}: digest differs from the one in {sidecar_path(weights)}; the pair does not belong together"
         )
     try:
+        _check_architecture(document["architecture"], state)
         model = build_model(document["architecture"])
         model.load_state_dict(state, strict=True)
         preprocessing = Preprocessing(tuple(document["preprocessing"]["mean"]), tuple(document["preprocessing"]["std"]))
-    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
         raise InputError(f"{weights}: does not fit its sidecar ({' '.join(str(error).split())[:160]})") from None
     return model.eval(), preprocessing, document
 

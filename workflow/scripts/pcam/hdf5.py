@@ -24,6 +24,7 @@ FILTERS = {
 }
 CHUNK_CACHE_BYTES = 128 << 20  # holds a chunk of thousands of patches: else each row read unpacks it anew
 SUPERBLOCK = 64  # bytes of an HDF5 file that tell where it ends
+MOST_LABEL_BYTES = 1 << 30  # read in one piece: PCam's are 0.3 MB, and a file of 2 KB may claim terabytes
 CHUNK = 1024  # patches read at a time: 28 MB of uint8, 113 MB of float32
 
 
@@ -176,16 +177,23 @@ def read_labels(path: str | Path) -> np.ndarray | None:
     """
     with _opened(path) as handle, _inside(path):
         dataset = _dataset(handle, path, "y")
-        if not dataset.attrs.get("labelled", True):
+        labelled = dataset.attrs.get("labelled", True)
+        if not isinstance(labelled, bool | np.bool_ | np.integer):
+            raise InputError(f"{path}: attribute labelled of y is {labelled!r:.80}, not true or false; write it again")
+        if not labelled:
             return None
+        if dataset.size != len(dataset) or dataset.size == 0:
+            raise InputError(f"{path}: y has shape {dataset.shape}, not (N, 1, 1, 1)")
+        if dataset.dtype.kind not in "uifb":
+            raise InputError(f"{path}: y holds {dataset.dtype}, not numbers; write the labels as 0 and 1")
+        if dataset.nbytes > MOST_LABEL_BYTES:
+            raise InputError(
+                f"{path}: says it holds {len(dataset):,} labels, more than any set of patches; fetch it again"
+            )
         try:
-            labels = np.asarray(dataset).reshape(len(dataset), -1)
+            labels = np.asarray(dataset).reshape(len(dataset), 1)
         except OSError as error:
             raise InputError(f"{path}: y cannot be read ({_short(error)}); fetch it again") from None
-        if labels.shape[1:] != (1,):
-            raise InputError(f"{path}: y has shape {dataset.shape}, not (N, 1, 1, 1)")
-        if labels.dtype.kind not in "biuf":
-            raise InputError(f"{path}: y has dtype {labels.dtype}, not uint8")
     labels = labels[:, 0]
     wrong = np.flatnonzero(~np.isin(labels, (0, 1)))
     if len(wrong):
