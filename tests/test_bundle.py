@@ -220,7 +220,9 @@ def test_the_oldest_glibc_is_that_of_the_most_demanding_wheel(tmp_path: Path) ->
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Materials:
     materials = Materials(tmp_path_factory.mktemp("bundle") / "run")
-    materials.build(write_wheels(materials.folder.with_name("wheels")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+        materials.build(write_wheels(materials.folder.with_name("wheels")))
     return materials
 
 
@@ -237,6 +239,8 @@ def test_the_bundle_holds_code_weights_cards_examples_and_wheels_and_the_digest_
     names = {entry["file"] for entry in manifest["files"]}
     assert names >= {*program_files(), *(f"assets/champion/{name}" for name in PARTS), "model_card.md", "data_card.md",
                      "assets/a.png", "install", "selftest", "README.md", "LICENSE", "SHA256SUMS", EXPECTED}  # fmt: skip
+    # Bytecode names the folder that it was made in: no archive would be the same twice.
+    assert not any("__pycache__" in name for name in names)
     assert {wheel["package"] for wheel in manifest["wheels"]} >= set(RUNTIME)
     assert not any("torch" in wheel["package"] for wheel in manifest["wheels"])
     assert sum(part["files"] for part in manifest["parts"]) == len(names)
@@ -282,7 +286,8 @@ def test_a_bundle_that_is_not_its_manifests_is_not_installed(built: Materials, t
         unpacked(str(bundle), {**manifest, "files": files}, tmp_path / "b")
     with pytest.raises(InputError, match="a file that it does not list"):
         unpacked(str(bundle), {**manifest, "files": manifest["files"][1:]}, tmp_path / "c")
-    for key, value in (("sha256", None), ("files", {}), ("files", [{"file": "a"}]), ("torch", "no"), ("wheels", 3)):
+    for key, value in (("sha256", None), ("files", {}), ("files", [{"file": "a"}]),
+                       ("files", [{"file": "a", "bytes": True}]), ("torch", "no"), ("wheels", 3)):  # fmt: skip
         write_json(tmp_path / "manifest.json", {**manifest, key: value})
         with pytest.raises(InputError, match=r"manifest\.json: files holds|is .*; rule build_bundle"):
             read_manifest(str(tmp_path / "manifest.json"))
@@ -303,6 +308,21 @@ def test_a_package_that_is_not_installed_as_listed_is_named() -> None:
         check_packages({"numpy": "1"}, manifest)
     with pytest.raises(InputError, match="numpy: nothing is installed"):
         check_packages({}, manifest)
+
+
+@pytest.mark.slow
+def test_what_a_machine_has_elsewhere_counts_as_nothing_that_is_installed(built: Materials, tmp_path: Path) -> None:
+    """Clusters set PYTHONPATH, and pip takes what stands there for installed."""
+    about = tmp_path / "modules" / f"numpy-{read_pins(PINS)['numpy']}.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: numpy\nVersion: {read_pins(PINS)['numpy']}\n")
+    (about / "RECORD").touch()
+    root = bundle_of(built, tmp_path / "out")
+    subprocess.run(
+        [root / "install", tmp_path / "env"], check=True, capture_output=True,
+        env={**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(about.parent)},
+    )  # fmt: skip
+    assert list((tmp_path / "env").glob(f"lib/*/site-packages/{about.name}"))
 
 
 def test_installing_refuses_a_damaged_file_another_python_and_a_folder_in_use(built: Materials, tmp_path: Path) -> None:

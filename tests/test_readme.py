@@ -170,6 +170,12 @@ def test_every_command_works_as_written(project: Path) -> None:
             assert manifest["sha256"] in (project / "results" / "journal.md").read_text()
             again = run(project, ".venv/bin/snakemake --cores 4 --dry-run all results/handover/verify.json")
             assert "Nothing to be done" in again.stdout + again.stderr
+            template = project / "workflow" / "report" / "model_card.md.j2"
+            text = template.read_text()
+            template.write_text(f"{text}\nAnother card.\n")
+            again = run(project, ".venv/bin/snakemake --cores 4 --dry-run results/handover/verify.json")
+            assert "build_bundle" in again.stdout + again.stderr, "the bundle would keep the earlier card"
+            template.write_text(text)
         if "mine.yaml" in command:
             assert_course_run(project / "results")
     assert (project / "results" / "snakemake-report.html").exists()

@@ -51,6 +51,15 @@ rule build_bundle:
             for name in HANDOVER_FILES
             if (ROOT / name).is_file()
         },
+        # What the cards are written with, for they are ancient above.
+        written=[
+            code_digest("write_journal"),
+            *(
+                CONTENT.get(TEMPLATES[name])
+                for name in ("model_card.md", "data_card.md")
+            ),
+            config,
+        ],
         torch=settings.handover.torch,
         wheels=settings.handover.wheels,
     script:

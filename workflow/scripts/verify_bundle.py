@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pcam.archives import unpack
-from pcam.bundle import contents
+from pcam.bundle import FOLDER, contents
 from pcam.files import InputError, file_digest, read_json, write_json
 from pcam.sandbox import Sandbox, run_bare, seal
 from pcam.selftest import EXPECTED, TOLERANCE, WEIGHTS, Comparison, compare, example_inputs
@@ -28,11 +28,11 @@ PACKAGES += "print(json.dumps({x.metadata['Name']: x.version for x in d()}))"
 def read_manifest(path: str) -> dict[str, Any]:
     """Raises: InputError when it is missing or lacks what a manifest has."""
     manifest = read_json(path)
-    for key, kind in (("sha256", str), ("folder", str), ("files", list), ("wheels", list), ("torch", bool)):
+    for key, kind in (("sha256", str), ("files", list), ("wheels", list), ("torch", bool)):
         if not isinstance(manifest.get(key), kind):
             raise InputError(f"{path}: {key} is {manifest.get(key)!r:.80}; rule build_bundle writes it anew")
     for entry in manifest["files"]:
-        if not isinstance(entry, dict) or not isinstance(entry.get("bytes"), int) or "file" not in entry:
+        if not isinstance(entry, dict) or type(entry.get("bytes")) is not int or "file" not in entry:
             raise InputError(f"{path}: files holds {entry!r:.80}; rule build_bundle writes it anew")
     return manifest
 
@@ -43,7 +43,7 @@ def unpacked(bundle_path: str, manifest: Mapping[str, Any], folder: Path) -> Pat
         raise InputError(f"{bundle_path}: is not the archive of its manifest; rule build_bundle makes both anew")
     limit = sum(entry["bytes"] + FRAME for entry in manifest["files"]) + 100_000  # tar fills its last record
     unpack(bundle_path, folder, limit)
-    root = folder / manifest["folder"]
+    root = folder / FOLDER
     found = contents(root) if root.is_dir() else []
     if found != manifest["files"]:
         off = next((entry["file"] for entry in manifest["files"] if entry not in found), "a file that it does not list")
@@ -79,7 +79,7 @@ def compared(sandbox: Sandbox, home: Path, python: str, weights: str, threshold:
     """
     answers = home / f"{Path(weights).suffix[1:]}.csv"
     run_in(sandbox, home, f"inference.py {weights}", python, "inference.py", weights, *example_inputs(sandbox.folder),
-           "--device", "cpu", "--guard", "off", "--format", "csv", "--output", str(answers))  # fmt: skip
+           "--device", "cpu", "--format", "csv", "--output", str(answers))  # fmt: skip
     told = compare(sandbox.folder / EXPECTED, answers, threshold)
     if not told.passed:
         raise InputError(f"{weights}: {told}; the bundle answers otherwise than where it was built")

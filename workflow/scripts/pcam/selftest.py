@@ -71,14 +71,16 @@ def example_inputs(root: Path) -> list[str]:
 
 
 def answer(root: Path, weights: str, output: Path, command: Sequence[str] = (sys.executable,)) -> None:
-    """Let inference.py of a bundle answer its examples, on one thread of the CPU; `command` starts Python.
+    """Let inference.py of a bundle answer its examples, on one thread of the CPU, and leave no bytecode in the bundle;
+    `command` starts Python.
 
     Raises: InputError with what it says when it fails.
     """
-    line = [*command, "inference.py", weights, *example_inputs(root), "--device", "cpu", "--guard", "off"]
+    line = [*command, "inference.py", weights, *example_inputs(root), "--device", "cpu"]
     done = subprocess.run(
         [*line, "--format", "csv", "--output", str(output)],
-        cwd=root, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
+        cwd=root, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode != 0:
         raise InputError(f"inference.py ends with {done.returncode}: {(done.stderr.strip() or 'no word')[-300:]}")
