@@ -29,9 +29,10 @@ rule build_bundle:
                 "onnx.json",
             )
         ],
-        # What the cards tell of is asked for itself: they are written anew with the journal, which shows this archive.
-        cards=ancient(["results/model_card.md", "results/data_card.md"]),
-        told=[path for path, _ in EVIDENCE.values()],
+        # Written with the journal, which shows this archive: Snakemake knows by their checksum that they say the same.
+        # ancient() would hide every other reason to pack anew where the journal is written in the same call.
+        cards=["results/model_card.md", "results/data_card.md"],
+        pictures=[f"results/assets/{name}.png" for name in PICTURES],
         store=f"{DATA}/store/test.npy",
         predictions="results/champion/predict/test.csv",
     output:
@@ -51,15 +52,6 @@ rule build_bundle:
             for name in HANDOVER_FILES
             if (ROOT / name).is_file()
         },
-        # What the cards are written with, for they are ancient above.
-        written=[
-            code_digest("write_journal"),
-            *(
-                CONTENT.get(TEMPLATES[name])
-                for name in ("model_card.md", "data_card.md")
-            ),
-            config,
-        ],
         torch=settings.handover.torch,
         wheels=settings.handover.wheels,
     script:
