@@ -91,6 +91,7 @@ def test_other_configs_merge_over_the_default(name: str) -> None:
         ({"seeds": []}, "seeds: []"),
         ({"seeds": [0, 0]}, "seeds: [0, 0]"),
         ({"seeds": 0}, "seeds: 0 is not of type 'array'"),
+        ({"shards": 2.0}, "shards: 2.0 is not of type 'integer'"),
         ({"seeds": [1, 2]}, "search.train_seed 0 is not one of seeds [1, 2]"),
         ({"data": {"source": "web"}}, "data.source: 'web'"),
         ({"data": {"source": "directory"}}, "data.directory is null"),

@@ -15,6 +15,15 @@ SCHEMA = Path(__file__).resolve().parents[2] / "schemas" / "config.schema.yaml"
 DEEPEST, MOST_VALUES = 20, 100_000  # of a config: an anchor can make a few lines hold more than any memory
 
 
+# JSON Schema counts 2.0 as an integer; range() and torch do not.
+_Validator = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
+        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
+    ),
+)
+
+
 @cache
 def config_schema() -> Mapping[str, Any]:
     return dict(yaml.safe_load(SCHEMA.read_text()))
@@ -91,7 +100,7 @@ def check_doubled_keys(path: str | Path) -> None:
 
 def check_schema(instance: Any, schema: Mapping[str, Any]) -> None:
     """Raises: InputError with the first mistake in one line."""
-    errors = sorted(jsonschema.Draft202012Validator(schema).iter_errors(instance), key=lambda e: list(map(str, e.path)))
+    errors = sorted(_Validator(schema).iter_errors(instance), key=lambda e: list(map(str, e.path)))
     if errors:
         raise InputError(" ".join(f"config: {_mistake(errors[0])}".split()))
 
