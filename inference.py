@@ -112,7 +112,7 @@ def run(arguments: argparse.Namespace, weights: Path) -> None:
     if predictor.file != weights:
         note(f"{predictor.file} answers, for {weights} needs a package that is not installed")
     if weights == DEFAULT:
-        note(f"{weights} answers, a model trained on: {predictor.sidecar['data_source']}")
+        note(f"{predictor.file} answers, a model trained on: {predictor.sidecar['data_source']}")
     if predictor.tta != predictor.trained_tta:
         note(f"the threshold was chosen with --{'' if predictor.trained_tta else 'no-'}tta")
     path = predictor.file.with_name(GUARD)

@@ -526,7 +526,7 @@ def test_the_journal_says_what_was_not_measured_and_why(tmp_path):
     ]
     assert told["precision_sentence"] == "Measured: fp32. Not measured: bf16 on gpu_course (no bf16 here)."
     assert "5.0 GiB (a MIG slice), driver unknown" in told["benchmark_machines"][0]
-    assert "agree with it within 10 % on 0 of 2 points. Where they do not" in told["agreement_sentence"]
+    assert "agree with it within 10 % on 0 of 2 points. Each ratio" in told["agreement_sentence"]
     assert told["verdict_sentences"][0] == "gpu_course, champion: of 2 training steps measured 2 loading-bound."
     assert told["scaling_table"][-1] == ["gpu_course", "champion", "bf16", "any", *["–"] * 4, "no bf16 here"]
     assert [row[-1] for row in told["part_table"]] == ["578% (differs)"] * 2

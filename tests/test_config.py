@@ -77,7 +77,7 @@ def test_other_configs_merge_over_the_default(name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"tran": {}}, "unknown key 'tran'"),
+        ({"tran": {}}, "config: unknown key 'tran', perhaps train is meant; known are "),
         ({"train": {"epoch": 3}}, "train: unknown key 'epoch'"),
         ({"train": {"epochs": "many"}}, "train.epochs: 'many' is not of type 'integer'"),
         ({"train": {"epochs": 0}}, "train.epochs: 0"),

@@ -411,12 +411,18 @@ def test_the_function_takes_arrays_alone(tmp_path: Path, weights: Path) -> None:
             inference.predict_patches(wrong, weights)
 
 
-def test_the_example_in_the_readme_runs(weights: Path) -> None:
+def test_the_example_in_the_readme_runs(tmp_path: Path, weights: Path) -> None:
     examples = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     example = next(text for text in examples if "predict_patches" in text)
     assert "results/champion/weights.pt" in example
     names: dict[str, object] = {}
-    exec(example.replace("results/champion/weights.pt", str(weights)), names)
+    sample = "data/sample/camelyonpatch_level_2_split_test_x.h5"
+    assert sample in example
+    write_patches(tmp_path / "x.h5", pixels(3))
+    places = {"results/champion/weights.pt": str(weights), sample: str(tmp_path / "x.h5")}
+    for place, here in places.items():
+        example = example.replace(place, here)
+    exec(example, names)
     assert np.shape(names["probabilities"]) == (2,)  # type: ignore[arg-type]
 
 

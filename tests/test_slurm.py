@@ -67,14 +67,20 @@ def test_every_rule_that_uses_the_gpu_asks_for_one_in_the_profile() -> None:
             path.read_text(),
         )
     }
-    aliases = {
-        name
+    aliases = [
+        alias
         for path in (ROOT / "workflow" / "rules").glob("*.smk")
-        for rule, name in re.findall(r"use rule (\w+) as (\w+) with", path.read_text())
-        if rule in using
-    }
+        for alias in re.findall(r"use rule (\w+) as (\w+) with", path.read_text())
+    ]
+    for _ in range(2):  # one may be of another one
+        using |= {name for rule, name in aliases if rule in using}
     assert profile["set-resources"].pop("preflight") == {"probe_wait": SETTINGS["probe_wait"]}
-    assert set(profile["set-resources"]) == using | aliases
+    # The other shards have half the memory and one CPU, and no GPU.
+    for name in {name for _, name in aliases if name.endswith("_shard")} - using:
+        shard = profile["set-resources"].pop(name)
+        assert set(shard) == {"runtime", "mem_mb", "cpus_per_task"} and shard["cpus_per_task"] == 1, name
+        assert [eval(shard["mem_mb"], {"attempt": n, "min": min}) for n in (1, 2)] == [2048, 4096]
+    assert set(profile["set-resources"]) == using
     # The benchmark goes to the partition that it measures, with a GPU on the GPU's.
     asked = profile["set-resources"]["measure_throughput"]
     for partition, where in (

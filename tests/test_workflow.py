@@ -141,7 +141,9 @@ def mistaken(tmp_path: Path, config: dict[str, object]) -> str:
 
 
 def test_a_mistake_in_the_config_stops_the_run_with_its_line(tmp_path: Path) -> None:
-    assert "config: train: unknown key 'epoch'; known are" in mistaken(tmp_path, {"train": {"epoch": 3}})
+    assert "config: train: unknown key 'epoch', perhaps epochs is meant; known are" in mistaken(
+        tmp_path, {"train": {"epoch": 3}}
+    )
     assert "config: seeds: [] should be non-empty" in mistaken(tmp_path, {"seeds": []})
 
 
@@ -194,7 +196,7 @@ TARGET = "results/splits/normalisation.json"
 def test_an_edited_module_reruns_what_depends_on_it_and_a_touched_one_nothing(tmp_path: Path) -> None:
     copy, folder = tmp_path / "project", tmp_path / "work"
     copy.mkdir()
-    for name in ("Snakefile", "workflow", "config", "profiles", "environment.yml", "requirements.txt"):
+    for name in ("Snakefile", "workflow", "config", "profiles", "environment.yml", "requirements.txt", "inference.py"):
         source = ROOT / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, copy / name)
     succeeded(snakemake(folder, TARGET, root=copy))

@@ -112,7 +112,8 @@ def agreement_sentence(bottleneck: Any) -> Any:
     agreeing = derived(sum(step.agrees is True for step in bottleneck.steps), bottleneck.steps)
     text = (
         f"The parts sum to {span(ratios)} of the undisturbed loop; they agree with it within {AGREEING} on {agreeing} "
-        f"of {count_of(ratios)} points."
+        f"of {count_of(ratios)} points. Each ratio is the median over passes side by side: on a busy machine it is not "
+        "that of the medians in table and figure."
     )
     if agreeing < len(ratios):
         text += " Where they do not, other work on the machine, the marks or the passes' own spread may be why: those"

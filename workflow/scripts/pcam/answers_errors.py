@@ -139,7 +139,9 @@ def discovery_sentence(discovered: Any) -> Any:
         asked,
         f"{count_of(discovered.confirmed)} {'is' if len(discovered.confirmed) == 1 else 'are'} confirmed. The worst is "
         f"{worst.words}: on the half that judged it errors in {estimate(worst.confirm.error_rate)} of it against "
-        f"{estimate(worst.confirm.rest_error_rate)} of the rest.{caveat([worst.confirm.note])}",
+        f"{estimate(worst.confirm.rest_error_rate)} of the rest.{caveat([worst.confirm.note])} What is judged is the "
+        f"loss, also of right answers: {number(worst.confirm.excess_loss)} above that of the rest (corrected p "
+        f"{number(worst.confirm.p_corrected)}).",
     ]
     if worst.test.n:
         text.append(

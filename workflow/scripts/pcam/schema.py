@@ -1,5 +1,6 @@
 """A config, or a part of one, against its JSON schema: the first mistake in one line."""
 
+import difflib
 import math
 from collections.abc import Mapping
 from functools import cache
@@ -31,15 +32,18 @@ def config_schema() -> Mapping[str, Any]:
 
 def _mistake(error: jsonschema.ValidationError) -> str:
     """One line for one schema error: where, what value, what is allowed."""
-    where = ".".join(str(part) for part in error.absolute_path) or "the config"
+    where = ".".join(str(part) for part in error.absolute_path)
+    where = f"{where}: " if where else ""
     if error.validator == "additionalProperties":
         allowed = sorted(error.schema.get("properties", {}))
         unknown = sorted(set(error.instance) - set(allowed), key=str)[0]
-        return f"{where}: unknown key {unknown!r}; known are {', '.join(allowed)}"
+        near = difflib.get_close_matches(str(unknown), allowed, n=1)
+        meant = f", perhaps {near[0]} is meant" if near else ""
+        return f"{where}unknown key {unknown!r}{meant}; known are {', '.join(allowed)}"
     if error.validator == "required":
-        return f"{where}: key {next(k for k in error.validator_value if k not in error.instance)!r} is missing"
+        return f"{where}key {next(k for k in error.validator_value if k not in error.instance)!r} is missing"
     hint = error.schema.get("description", "")
-    return f"{where}: {error.message}" + (f" ({hint})" if hint else "")
+    return f"{where}{error.message}" + (f" ({hint})" if hint else "")
 
 
 def _parts(value: Any) -> list[tuple[Any, Any]]:

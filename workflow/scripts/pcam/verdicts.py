@@ -92,7 +92,8 @@ def slices_card(summary: Any, discovered: Any) -> dict[str, Any]:
     if found:
         one = found[0]
         text.append(
-            f"Nobody named {one.words}: errors in {estimate(one.confirm.error_rate)} of it on the judging half."
+            f"Found by search: {one.words}; its loss is {number(one.confirm.excess_loss)} above the rest's, errors in "
+            f"{estimate(one.confirm.error_rate)} of it on the judging half."
         )
     text.append(f"{summary.tested:,} gaps were tested, corrected for their number.")
     return card("Slices", "q6", head, " ".join(text), False if weak or found else True if tested else None)
