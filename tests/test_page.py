@@ -352,6 +352,8 @@ def test_the_first_screen_says_what_data_and_what_verdicts_and_navigation_follow
     expect(screen).to_contain_text("SYNTHETIC SAMPLE.")
     verdicts = [verdict["title"] for verdict in read_json(results / "evidence.json")["verdicts"]]
     assert page.locator(".verdicts h2 a").all_inner_texts() == verdicts
+    short = page.locator(".short").inner_text()
+    assert all(title in short for title in verdicts) and "look here" in short
     assert page.locator(".verdicts").bounding_box()["y"] < 400  # type: ignore[index]
     expect(page.locator(".hero figcaption")).not_to_be_empty()
 

@@ -523,6 +523,18 @@ def test_a_lead_within_the_interval_over_seeds_is_no_lead(run: Run) -> None:
     assert run.screen("Model against baselines")[1] == "open"
 
 
+def test_the_first_screen_says_whether_the_probabilities_can_be_taken_at_their_word(run: Run) -> None:
+    after = run.content["evaluation"]["calibration"]["test"]["after"]
+    for ece, told in ((0.031, "no more than"), (0.118, "more than")):
+        after |= {"ece": ece, "null_high": 0.062}
+        run.journal()
+        texts = [verdict["text"]["text"] for verdict in run.evidence()["verdicts"]]
+        assert [text for text in texts if f"off by {ece} on average (ECE on test), {told} chance gives" in text]
+    after["null_high"] = None
+    run.journal()
+    assert "ECE on test" not in str(run.evidence()["verdicts"])
+
+
 def test_gaps_and_mixes_say_what_their_intervals_rest_on_and_their_level(run: Run) -> None:
     text = run.journal()
     assert "Patches count as independent in the interval of accuracy (too few slides (14))" in text

@@ -57,13 +57,26 @@ def twin_card(twin: Any, audit: Any) -> dict[str, Any]:
     return card("Reproducibility", "q1", head, text + audited, same is True and audit.audit_holds is True)
 
 
-def model_card(seeds: Any, baselines: Any) -> dict[str, Any]:
+def calibration_words(evaluation: Any) -> Any:
+    """Whether the probabilities that inference states fit the shares of tumour, by the band of chance."""
+    told = evaluation.calibration.test.after
+    if not is_measured(told.ece) or not is_measured(told.null_high):
+        return ""
+    fits = "no more than" if told.ece <= told.null_high else "more than"
+    return (
+        f" The champion's probabilities are off by {number(told.ece)} on average (ECE on test), {fits} chance gives "
+        f"calibrated ones ({number(told.null_high)})."
+    )
+
+
+def model_card(seeds: Any, baselines: Any, evaluation: Any) -> dict[str, Any]:
     """Good only where the interval over seeds lies above always tumour."""
     area, f, always = seeds.baseline.test.roc_auc, seeds.baseline.test.f_beta, baselines.always_tumour.test
     told = beats_always(f.mean, always.f_beta, "The baseline variant", f.interval, "seeds")
     colour = baselines.colour_histogram.test.roc_auc
     patches = f"On {always.n:,} test patches; a" if isinstance(always.n, int) else "A"
-    text = f"{patches} colour histogram reaches {number(colour)}. {told}"
+    text = f"Mean and sd over seeds. {patches} colour histogram reaches {number(colour)}. {told}"
+    text += calibration_words(evaluation)
     good: bool | None = None
     if is_measured(f.mean) and is_measured(always.f_beta):
         apart = isinstance(f.interval, list) and f.interval[0] > always.f_beta
@@ -142,7 +155,7 @@ def verdicts(found: Found) -> list[dict[str, Any]]:
     return [
         data_card(found["gate"], found["splits"]),
         twin_card(found["twin"], found["determinism_runs"]),
-        model_card(found["seeds"], found["baselines"]),
+        model_card(found["seeds"], found["baselines"], found["evaluation"]),
         slices_card(found["slices_summary"], found["discovered"]),
         cluster_card(found["bottleneck"], found.get("preflight")),
         card("Checklist", "checklist", f"{still} open" if isinstance(still, int) else still, open_items, still == 0),
