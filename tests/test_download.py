@@ -588,7 +588,7 @@ def test_a_killed_run_goes_on_and_a_repeated_one_needs_no_network(server: Server
     root = tmp_path / "project"
     for name in ("workflow", "config", "profiles"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("Snakefile", "environment.yml", "requirements.txt"):
+    for name in ("Snakefile", "environment.yml", "requirements.txt", "inference.py"):
         shutil.copy(ROOT / name, root / name)
     packed = {name: content for name, content in served.items() if name.endswith(".gz")}
     facts = {

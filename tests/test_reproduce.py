@@ -430,7 +430,7 @@ def test_a_run_rebuilt_with_another_code_differs_and_the_code_is_named(
     tracked: tuple[Path, dict[str, str]], tmp_path: Path
 ) -> None:
     folder, ids = tracked
-    for name in ("Snakefile", "workflow", "config", "profiles", "environment.yml", "requirements.txt"):
+    for name in ("Snakefile", "workflow", "config", "profiles", "environment.yml", "requirements.txt", "inference.py"):
         source = ROOT / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
     module = tmp_path / "workflow" / "scripts" / "pcam" / "schedules.py"
