@@ -125,7 +125,7 @@ def _check_values(values: Sequence[Any], schema: Mapping[str, Any], where: str) 
         try:
             check_schema(value, schema)
         except InputError as error:
-            raise InputError(f"{where}: {str(error).partition('the config: ')[2]}") from None
+            raise InputError(f"{where}: {str(error).removeprefix('config: ')}") from None
 
 
 def _check_when(
