@@ -76,15 +76,11 @@ def findings(rows: Sequence[Slice], summary: Mapping[str, Any], left_out: int) -
     tested = f"{summary['tested']} gaps to the rest tested together{units}"
     sentences = [f"{slices} slices of the test split, edges from valid; {tested}."]
     for claim in claims[:1]:
-        weak = claim["gap"] < 0
-        first = (
-            "The widest gap below the rest" if weak else "No slice is shown to be weaker than the rest. A gap above it"
-        )
-        gap = f"{abs(claim['gap']):.3f} {'below' if weak else 'above'}"
-        sentences.append(
-            f"{first} that chance does not explain: {METRICS[claim['metric']]} {claim['estimate']:.3f} "
-            f"{place_of(claim)} (n {claim['n']:,}), {gap}."
-        )
+        first, where = "No slice here is shown to be weaker than the rest. A gap above it", "above"
+        if claim["gap"] < 0:
+            first, where = "The widest gap below the rest", "below"
+        figure = f"{METRICS[claim['metric']]} {claim['estimate']:.3f} {place_of(claim)} (n {claim['n']:,})"
+        sentences.append(f"{first} that chance does not explain: {figure}, {abs(claim['gap']):.3f} {where}.")
     if len(claims) > 1:
         sentences.append(f"{len(claims)} gaps are claimed (red stars).")
     if not summary["tested"]:
