@@ -14,7 +14,7 @@ def discovered_slice(words: str, confirmed: bool) -> dict[str, Any]:
     return {
         "words": words,
         "confirmed": confirmed,
-        "confirm": {**figures(0.523), "p_corrected": 0.0119, "groups": 9, "note": NO_SLIDES},
+        "confirm": {**figures(0.523), "excess_loss": 0.384, "p_corrected": 0.0119, "groups": 9, "note": NO_SLIDES},
         "test": figures(0.486),
         "global_roc_auc": {"valid": {"all": 0.9512, "without": 0.9587, "change": 0.0075}},
     }
@@ -138,7 +138,7 @@ SHOWN = [
     ("discovered", "least_groups"), ("slices_summary", "patches_without_hospital"),
     ("discovered", "searched", 0), ("discovered", "confirmed", 0, "confirm", "error_rate", "value"),
     ("discovered", "confirmed", 0, "test", "rest_error_rate", "high"),
-    ("discovered", "confirmed", 0, "confirm", "p_corrected"),
+    ("discovered", "confirmed", 0, "confirm", "p_corrected"), ("discovered", "confirmed", 0, "confirm", "excess_loss"),
     ("discovered", "confirmed", 0, "global_roc_auc", "valid", "without"), ("silent", "mix", "factor"),
     ("silent", "mix", "metrics", "accuracy", "mixed"), ("silent", "mix", "metrics", "accuracy", "high"),
     ("silent", "interval_level"), ("errors", "interval_level"),
