@@ -139,7 +139,15 @@ def audit_evidence() -> dict[str, Any]:
                 }
             ],
             "by_class": [
-                {"split": "train", "kind": "blackout", "n": [6, 1], "of": [69, 14], "p_holm": 0.002, "depends": True}
+                {
+                    "split": "train",
+                    "kind": "blackout",
+                    "n": [6, 1],
+                    "of": [69, 14],
+                    "p_holm": 0.002,
+                    "level": 0.027,
+                    "depends": True,
+                }
             ],
         },
         "labels": {

@@ -330,6 +330,7 @@ def test_damage_that_goes_with_the_class_is_told_and_else_not() -> None:
     assert "blackout in train, 8.7 % of no tumour against 7.1 % of tumour" in audit.class_sentence(evidence("poison"))
     none = evidence("poison", lambda data: data["by_class"][0].update(depends=False))
     assert "no kind is shown to strike one class more" in audit.class_sentence(none)
+    assert "Holm-adjusted, at the level 3 %" in audit.class_sentence(none)
     assert audit.class_rows(none)[0][-1] == "not shown to"
     assert "holds damage to compare" in audit.class_sentence(evidence("poison", lambda data: data.update(by_class=[])))
 

@@ -393,6 +393,14 @@ def test_the_journal_has_the_template_s_headings_word_for_word_and_in_order(run:
     assert headings_of(run.journal()) == HEADINGS
 
 
+def test_the_journal_s_contents_lead_to_every_section(run: Run) -> None:
+    text = run.journal()
+    headings = re.findall(r"^## (.+)$", text, re.MULTILINE)[1:]  # the group's own table needs no way to it
+    anchors = [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]  # as GitHub and pandoc
+    contents = next(line for line in text.splitlines() if line.startswith("Contents: "))
+    assert re.findall(r"\]\(#([^)]+)\)", contents) == anchors
+
+
 def test_the_kept_headings_are_those_of_the_template_where_it_is_at_hand() -> None:
     template = ROOT.parent / "shared" / "journal-template.md"
     if not template.is_file():

@@ -35,6 +35,13 @@ def value_scale(values: Sequence[float]) -> Normalize:
     return Normalize(min(known), max(known)) if len(set(known)) > 1 else Normalize(0, 1)
 
 
+def draw_colours(axes: Axes, x: int, heights: Normalize, colours: Normalize) -> None:
+    """The scale of the colours, along the first rung's axis at x, from the lowest value there to the highest."""
+    low, high = heights(colours.vmin), heights(colours.vmax)
+    axes.imshow(np.linspace(0, 1, 256)[:, None], cmap=MAP, extent=(x - 0.02, x + 0.02, low, high), origin="lower",
+                aspect="auto", zorder=1.5)  # fmt: skip
+
+
 def draw_lines(axes: Axes, trials: Trials, space: Mapping[str, Any], metric: str) -> None:
     """Colour says the value on the first rung, thickness how many rungs a trial trained for."""
     values = rung_values(trials)
@@ -49,6 +56,8 @@ def draw_lines(axes: Axes, trials: Trials, space: Mapping[str, Any], metric: str
     marks = [(at, f"{scale.inverse(at):.3f}") for at in (0.0, 0.5, 1.0)]
     for x, budget in enumerate(epochs, len(space)):
         draw_axis(axes, x, f"{metric}\n{budget} epoch{'' if budget == '1' else 's'}", marks)
+    if len({own[0] for own in values.values() if np.isfinite(own[0])}) > 1:
+        draw_colours(axes, len(space), scale, colours)
     for row, own in zip(first, values.values(), strict=True):
         line = [height(row[name], parameter) for name, parameter in space.items()]
         ends = [BELOW if np.isnan(value) else float(scale(value)) for value in own]
@@ -66,8 +75,9 @@ def findings(trials: Trials, metric: str) -> list[str]:
     if not known[name]:
         return [f"None of the {len(trials)} trials finished, so no line has an end."]
     return [
-        f"Each line is a proposed trial; colour says its validation {metric} on the first rung, and one that went on",
-        f"is thicker. {name} ends highest on rung {len(known[name]) - 1}, with {known[name][-1]:.3f}.",
+        f"Each line is a proposed trial; its colour repeats its validation {metric} on the first rung, as along that",
+        f"axis, and one that went on is thicker. {name} ends highest on rung {len(known[name]) - 1}, with "
+        f"{known[name][-1]:.3f}.",
         "Below an axis: not searched in this trial; a cross: failed.",
     ]
 

@@ -170,9 +170,10 @@ def class_sentence(poison: Any) -> Any:
         for line in lines
         if line.depends
     ]
+    test = f"(Fisher's exact test, Holm-adjusted, at the level {percent(lines[0].level, 0)})"
     if told:
-        return f"Damage that goes with the class, which a model can learn in place of tissue: {'; '.join(told)}."
-    return "Class-dependent damage: no kind is shown to strike one class more than the other (Fisher, Holm-adjusted)."
+        return f"Damage that goes with the class, which a model can learn in place of tissue {test}: {'; '.join(told)}."
+    return f"Class-dependent damage: no kind is shown to strike one class more than the other {test}."
 
 
 def label_sentence(labels: Any) -> Any:

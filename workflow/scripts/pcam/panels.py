@@ -88,4 +88,5 @@ def draw_calibration(axes: Axes, split: str, labels: np.ndarray, told: Mapping[s
             axes.plot([x], [hits / n], marker=marker, color=colour, markersize=4.5, linestyle="none",
                       label=when if b == number.min() else None)  # fmt: skip
     axes.set(title=f"Calibration on {split}", xlabel="predicted probability", ylabel="share tumour", **UNIT)
-    axes.legend(loc="upper left", handletextpad=0.2, borderaxespad=0.1)
+    # Below the panel: within it, miscalibrated points lie in any corner.
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, handletextpad=0.1, columnspacing=0.8)

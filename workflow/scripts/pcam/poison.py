@@ -195,5 +195,5 @@ def damage_by_class(flags: Mapping[str, np.ndarray], labels: np.ndarray, split: 
     floor = 0.0
     for rank, line in enumerate(sorted(lines, key=lambda line: line["p"])):
         floor = line["p_holm"] = max(floor, min(1.0, line["p"] * (len(lines) - rank)))
-        line["depends"] = line["p_holm"] < SIGNIFICANT
+        line |= {"level": SIGNIFICANT, "depends": line["p_holm"] < SIGNIFICANT}
     return lines
