@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundles import CHAMPION, PARTS, PINS, Materials, registry_reached, write_wheel, write_wheels
-from verify_bundle import check_packages, read_manifest, unpacked, verify_bundle
+from verify_bundle import check_packages, filled_in, guide_commands, read_manifest, unpacked, verify_bundle
 
 from pcam.archives import MODIFIED, pack, unpack
 from pcam.bundle import chosen_rows, parts_of
@@ -293,10 +293,24 @@ def test_a_bundle_that_is_not_its_manifests_is_not_installed(built: Materials, t
             read_manifest(str(tmp_path / "manifest.json"))
 
 
+def test_what_the_guide_says_is_what_the_verification_runs(built: Materials, tmp_path: Path) -> None:
+    root = unpacked(str(built.bundle), read_json(built.manifest), tmp_path / "unpacked")
+    commands = guide_commands(root)
+    assert [filled_in(command, "/an environment") for command in commands] == [
+        "./install '/an environment'",
+        "./selftest '/an environment'",
+        "'/an environment'/bin/python inference.py examples",
+        "'/an environment'/bin/python inference.py --help",
+    ]
+    (root / "README.md").write_text("# No command\n")
+    with pytest.raises(InputError, match="no command installs the bundle"):
+        guide_commands(root)
+
+
 @pytest.mark.slow
 def test_wheels_that_hold_nothing_do_not_pass_the_verification(built: Materials, tmp_path: Path) -> None:
     """They install, without network; then the selftest finds no numpy."""
-    with pytest.raises(InputError, match=r"^selftest ends with 1: .*numpy"):
+    with pytest.raises(InputError, match=r"^\./selftest FOLDER ends with 1: .*numpy"):
         verify_bundle(str(built.bundle), str(built.manifest), str(tmp_path / "verify.json"), provenance={})
     assert not (tmp_path / "verify.json").exists()
 

@@ -396,7 +396,7 @@ def test_the_journal_has_the_template_s_headings_word_for_word_and_in_order(run:
 def test_the_journal_s_contents_lead_to_every_section(run: Run) -> None:
     text = run.journal()
     headings = re.findall(r"^## (.+)$", text, re.MULTILINE)[1:]  # the group's own table needs no way to it
-    anchors = [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]  # as GitHub and pandoc
+    anchors = [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]  # as GitHub
     contents = next(line for line in text.splitlines() if line.startswith("Contents: "))
     assert re.findall(r"\]\(#([^)]+)\)", contents) == anchors
 

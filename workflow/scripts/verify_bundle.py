@@ -1,11 +1,14 @@
 """Unpack the bundle elsewhere, install it where there is no network and nothing can be written into it, and compare.
 
+What is run is what its README says, as it says it.
+
 Reads: results/handover/bundle.tar.gz and its manifest.
 Writes: results/handover/verify.json: what kept the network away, what was installed, how far the answers are from those
 expected. A bundle that fails leaves none.
 """
 
 import json
+import shlex
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,11 +18,12 @@ from pcam.archives import unpack
 from pcam.bundle import FOLDER, contents
 from pcam.files import InputError, file_digest, read_json, write_json
 from pcam.sandbox import Sandbox, run_bare, seal
-from pcam.selftest import EXPECTED, TOLERANCE, WEIGHTS, Comparison, compare, example_inputs
+from pcam.selftest import EXAMPLES, EXPECTED, TOLERANCE, WEIGHTS, Comparison, compare, example_inputs
 from pcam.sidecar import read_sidecar
 from pcam.stage import run_stage, say
 from pcam.wheels import canonical
 
+INPUT_PLACE, ENVIRONMENT_PLACE = "IMAGE_OR_FOLDER_OR_H5", "FOLDER"  # what a reader of the bundle's README fills in
 FRAME = 2048  # bytes of a member's header and padding, at most
 PACKAGES = "import json; from importlib.metadata import distributions as d; "
 PACKAGES += "print(json.dumps({x.metadata['Name']: x.version for x in d()}))"
@@ -62,6 +66,20 @@ def run_in(sandbox: Sandbox, home: Path, what: str, *command: str) -> str:
     return done.stdout
 
 
+def guide_commands(root: Path) -> list[str]:
+    """The commands of the bundle's own README, as they stand there. Raises: InputError where none installs it."""
+    lines = (root / "README.md").read_text().splitlines()
+    commands = [line.partition(" # ")[0].strip() for line in lines if line.startswith("    ")]
+    if not any(command.startswith("./install ") for command in commands):
+        raise InputError(f"{root / 'README.md'}: no command installs the bundle; mend workflow/handover/README.md")
+    return commands
+
+
+def filled_in(command: str, environment: str) -> str:
+    """With an environment and the examples in its places."""
+    return command.replace(INPUT_PLACE, EXAMPLES).replace(ENVIRONMENT_PLACE, shlex.quote(environment))
+
+
 def check_packages(packages: Mapping[str, str], manifest: Mapping[str, Any]) -> None:
     """Raises: InputError when a wheel of the manifest is not installed, or in another version."""
     for wheel in manifest["wheels"]:
@@ -98,8 +116,8 @@ def verify_bundle(bundle_path: str, manifest_path: str, verdict_path: str, *, pr
         sandbox = seal(root)
         target = str(home / "environment")
         python = f"{target}/bin/python"
-        run_in(sandbox, home, "install", "./install", target)
-        run_in(sandbox, home, "selftest", "./selftest", target)
+        for line in guide_commands(root):
+            run_in(sandbox, home, line, "sh", "-c", filled_in(line, target))
         told = json.loads(run_in(sandbox, home, "the packages", python, "-c", PACKAGES))
         packages = {canonical(name): version for name, version in told.items()}
         check_packages(packages, manifest)
