@@ -13,6 +13,7 @@ import yaml
 from pcam.files import InputError
 
 SCHEMA = Path(__file__).resolve().parents[2] / "schemas" / "config.schema.yaml"
+TAKEN = "\n\t\u200c\u200d"  # unprintable, but texts need them: the two joiners belong to names in several scripts
 DEEPEST, MOST_VALUES = 20, 100_000  # of a config: an anchor can make a few lines hold more than any memory
 
 
@@ -67,7 +68,7 @@ def check_values(config: Mapping[str, Any]) -> None:
             )
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"config: {where}: nan and inf are no settings; give a finite number")
-        if isinstance(value, str) and (strange := [c for c in value if not c.isprintable() and c not in "\n\t"]):
+        if isinstance(value, str) and (strange := [c for c in value if not c.isprintable() and c not in TAKEN]):
             raise InputError(f"config: {where}: holds {strange[0]!r}, which is no letter; take it out")
         if isinstance(value, Mapping) and (names := [name for name in value if not isinstance(name, str)]):
             raise InputError(f"config: {where}: key {names[0]!r} is no text; put it in quotes")
