@@ -171,6 +171,7 @@ def audit_evidence() -> dict[str, Any]:
                 {"kind": "prior_shift", "splits": ["train", "valid"], "p": 0.001, "effect": 0.333, "found": True},
                 {"kind": "covariate_shift", "splits": ["train", "valid"], "p": 0.041, "effect": 0.631, "found": False},
             ],
+            "method": {"level_of_one_pair": 0.0163, "excluded": {"train": 58, "valid": 0, "test": 0}},
             "prior": {"splits": {"train": shares, "test": None}, "pairs": []},
             "pairs": [
                 {

@@ -97,6 +97,8 @@ def errors_results() -> dict[str, Any]:
             "confidence": {
                 "sure_from": 0.9,
                 "wrong": {"n": 21, "sure": estimate(0.0896)},
+                "missed": {"n": 14, "sure": estimate(0.0713)},
+                "alarms": {"n": 6, "sure": estimate(0.0182)},
                 "wrong_among_sure": estimate(0.0366),
             },
             "calibration": {

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundles import CHAMPION, PARTS, PINS, Materials, registry_reached, write_wheel, write_wheels
-from verify_bundle import check_packages, filled_in, guide_commands, read_manifest, unpacked, verify_bundle
+from verify_bundle import check_packages, read_manifest, unpacked, verify_bundle
 
 from pcam.archives import MODIFIED, pack, unpack
-from pcam.bundle import chosen_rows, parts_of
+from pcam.bundle import chosen_rows, filled_in, guide_commands, parts_of
 from pcam.files import InputError, read_csv, read_json, write_csv, write_json
 from pcam.provenance import program_files
 from pcam.sandbox import run_bare, seal

@@ -187,14 +187,14 @@ def test_published_files_are_named_by_md5(folder: Folder) -> None:
     assert files["train", "x"]["labels"] == [12, 12] and files["train", "x"]["patches"] == 24
     verdicts = folder.verdicts()
     assert {kind: verdict["verdict"] for kind, verdict in verdicts.items()} == dict.fromkeys(verdicts, "pass")
-    assert verdicts["published_file"]["reason"] == "6 of 6 files are named as published PCam files: 6 by md5"
+    assert verdicts["published_file"]["reason"] == "6 of 6 files are published PCam files by their content: 6 by md5"
 
 
 def test_made_up_data_are_no_published_file(folder: Folder) -> None:
     files = folder.audit(KNOWN)
     assert len(files) == 6  # a meta file without rows is not identified
     assert all(file["meaning"] == "not a published file" and file["published_as"] is None for file in files.values())
-    assert folder.verdicts()["published_file"]["reason"] == "0 of 6 files are named as published PCam files"
+    assert folder.verdicts()["published_file"]["reason"] == "0 of 6 files are published PCam files by their content"
     write_csv(folder.file("train", "meta.csv"), ("", "wsi"), [(0, "slide")])
     assert folder.audit(KNOWN)["train", "meta"]["content_digest"] is None
 

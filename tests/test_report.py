@@ -667,7 +667,7 @@ def test_weak_slices_stand_on_the_first_screen_and_where_there_is_none_it_says_s
     assert run.screen("Slices") == ("None shown", "good")
     assert "corrected for their number at the level 5 %, none was shown to be more than chance." in text
     assert "at the level 5 % over all." in text and "lies in at least 8 of them. None is confirmed." in text
-    assert "none was shown to be off, with all of them taken together" in text
+    assert "no slice was shown to be off, with all of them taken together" in text
 
 
 def test_what_was_not_tested_is_no_good_news(run: Run) -> None:

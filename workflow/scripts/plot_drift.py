@@ -13,6 +13,7 @@ from pcam.figures import COLOURS, INK, MARKERS, drawing, undefined_note, write_c
 from pcam.files import read_json
 from pcam.stage import run_stage
 
+WIDE = 10  # times the stated rate: an interval that reaches further says little
 SOUND = {"test": "test", "unseen": "unseen half of valid"}
 
 
@@ -46,7 +47,9 @@ def judged(points: Sequence[Mapping[str, Any]], rate: float) -> str:
     if not known:
         return ""
     excess = [f"{point['size']:,}" for point in known if point["low"] > rate]
-    return f"; more than stated at {', '.join(excess)}" if excess else "; the intervals hold the stated rate"
+    wide = [f"{point['size']:,}" for point in known if point["high"] > WIDE * rate]
+    vague = f" (too few sets to tell at {', '.join(wide)})" if wide else ""
+    return f"; more than stated at {', '.join(excess)}" if excess else f"; the intervals hold the stated rate{vague}"
 
 
 def told(measured: Mapping[str, Any]) -> list[str]:

@@ -109,7 +109,8 @@ def findings(trials: Trials, recipe: Mapping[str, Any], metric: str) -> list[str
         )
     if shares := recipe["importance"]:
         most = max(sorted(shares), key=lambda name: shares[name])
-        said.append(f"{most.replace('_', ' ')} explains most of the variation ({shares[most]:.0%}).")
+        told = f"{most.replace('_', ' ')} explains most of the variation ({shares[most]:.0%})"
+        said.append(f"{told}, as far as {len(trials) - again} trials tell.")
     return [*said, *([f"{len(failed)} failed (crosses); the reasons stand in trials.csv."] if failed else [])]
 
 

@@ -108,7 +108,7 @@ def sentences(document: Mapping[str, Any]) -> list[str]:
         _, name, told = min(mixes, key=lambda mix: mix[:2])
         said.append(
             f"{name.replace('f_beta', 'F-beta').capitalize()} goes from {told['now']:.3f} to {told['mixed']:.3f} under "
-            f"another mix of the slices by {told['slicing'].replace('_', ' ')}, none of which scores differently."
+            f"another mix of the slices by {told['slicing'].replace('_', ' ')}, each of which scores as before."
         )
     for row in document["unseen"]["slices"][:1]:
         said.append(

@@ -8,22 +8,20 @@ expected. A bundle that fails leaves none.
 """
 
 import json
-import shlex
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pcam.archives import unpack
-from pcam.bundle import FOLDER, contents
+from pcam.bundle import FOLDER, contents, filled_in, guide_commands
 from pcam.files import InputError, file_digest, read_json, write_json
 from pcam.sandbox import Sandbox, run_bare, seal
-from pcam.selftest import EXAMPLES, EXPECTED, TOLERANCE, WEIGHTS, Comparison, compare, example_inputs
+from pcam.selftest import EXPECTED, TOLERANCE, WEIGHTS, Comparison, compare, example_inputs
 from pcam.sidecar import read_sidecar
 from pcam.stage import run_stage, say
 from pcam.wheels import canonical
 
-INPUT_PLACE, ENVIRONMENT_PLACE = "IMAGE_OR_FOLDER_OR_H5", "FOLDER"  # what a reader of the bundle's README fills in
 FRAME = 2048  # bytes of a member's header and padding, at most
 PACKAGES = "import json; from importlib.metadata import distributions as d; "
 PACKAGES += "print(json.dumps({x.metadata['Name']: x.version for x in d()}))"
@@ -64,20 +62,6 @@ def run_in(sandbox: Sandbox, home: Path, what: str, *command: str) -> str:
             f"{what} ends with {done.returncode}: {' '.join((done.stdout.strip() or 'no word')[-300:].split())}"
         )
     return done.stdout
-
-
-def guide_commands(root: Path) -> list[str]:
-    """The commands of the bundle's own README, as they stand there. Raises: InputError where none installs it."""
-    lines = (root / "README.md").read_text().splitlines()
-    commands = [line.partition(" # ")[0].strip() for line in lines if line.startswith("    ")]
-    if not any(command.startswith("./install ") for command in commands):
-        raise InputError(f"{root / 'README.md'}: no command installs the bundle; mend workflow/handover/README.md")
-    return commands
-
-
-def filled_in(command: str, environment: str) -> str:
-    """With an environment and the examples in its places."""
-    return command.replace(INPUT_PLACE, EXAMPLES).replace(ENVIRONMENT_PLACE, shlex.quote(environment))
 
 
 def check_packages(packages: Mapping[str, str], manifest: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pcam.binding import count_of, derived, distinct, fixed
 from pcam.bottleneck import AGREEMENT, PARTS, PLATEAU, amount
-from pcam.documents import Missing
+from pcam.documents import Missing, is_measured
 
 Rows = list[list[Any]] | Missing
 COURSE = {"thin_course": "CPU Only", "gpu_course": "GPU ([Type])"}
@@ -86,6 +86,10 @@ def scaling_sentences(bottleneck: Any) -> Any:
         where = f"{found.partition}, {found.model}, {found.precision}, {what}"
         if found.highest is None:
             said.append(f"{where}: not measured at any batch size ({found.limit.note}).")
+            continue
+        if found.gain == 1 and found.highest_at == found.largest:
+            told = f"{where}: {amount(found.highest)} images/s at batch size {found.largest}, the only one measured"
+            said.append(told + (f"; batch size {found.limit.batch_size}: {found.limit.note}." if found.limit else "."))
             continue
         text = f"{where}: highest at batch size {found.highest_at} with {amount(found.highest)} images/s"
         text += f", {found.gain:.1f} times the speed of the smallest batch; "
@@ -187,7 +191,10 @@ def machine_sentences(bottleneck: Any) -> Any:
             text += f", driver {machine.driver or 'unknown'}, CUDA {machine.cuda}, processor {machine.cpu}"
         text += f", torch {machine.torch}, {machine.threads} of {machine.cpus_allowed} CPUs, job {machine.job_id}"
         load = machine.load_average
-        said.append(f"{text}; load average {load.before:.1f} before and {load.after:.1f} after.")
+        text += f"; load average {load.before:.1f} before and {load.after:.1f} after."
+        if is_measured(machine.cpus_allowed) and max(load.before, load.after) > machine.cpus_allowed:
+            text += " Other work ran beside: speeds are lower bounds, and passes differ by more than chance."
+        said.append(text)
     return said
 
 

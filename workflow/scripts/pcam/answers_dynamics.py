@@ -200,12 +200,13 @@ def granularity_sentence(spikes: Any) -> Any:
     }
     if not seen["medians"]:
         return f"{spread}No run has epochs enough for the test of spikes to be tried on them."
-    few = count_of(seen["medians"])
+    few, more = count_of(seen["medians"]), count_of(seen["largest"])
     return (
         f"{spread}The test that finds {counted(n, 'spike')} among the steps finds {sum(seen['medians'])} when an epoch "
-        f"keeps its median alone, and {sum(seen['largest'])} when it keeps its largest ({few} of "
-        f"{counted(count_of(spikes.runs), 'run')} have epochs enough to be judged; on so few values the test is "
-        "weaker, too). Neither says which step it was, and without the step there is no batch to look at."
+        f"keeps its median alone, and {sum(seen['largest'])} when it keeps its largest ({few} and {more} of "
+        f"{counted(count_of(spikes.runs), 'run')} can be judged, each on the few epochs that have enough neighbours; "
+        "to find none there shows nothing). Neither says which step it was, and without the step there is no batch to "
+        "look at."
     )
 
 

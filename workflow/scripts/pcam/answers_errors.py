@@ -137,11 +137,12 @@ def discovery_sentence(discovered: Any) -> Any:
     worst = discovered.confirmed[0]
     text = [
         asked,
-        f"{count_of(discovered.confirmed)} {'is' if len(discovered.confirmed) == 1 else 'are'} confirmed. The worst is "
-        f"{worst.words}: on the half that judged it errors in {estimate(worst.confirm.error_rate)} of it against "
-        f"{estimate(worst.confirm.rest_error_rate)} of the rest.{caveat([worst.confirm.note])} What is judged is the "
-        f"loss, also of right answers: {number(worst.confirm.excess_loss)} above that of the rest (corrected p "
-        f"{number(worst.confirm.p_corrected)}).",
+        f"{derived(sum(one.confirmed for one in discovered.candidates), discovered.candidates):,} of these are "
+        f"confirmed; {count_of(discovered.confirmed)} stay weak when the patches of those before are taken out. The "
+        f"worst is {worst.words}: on the half that judged it errors in {estimate(worst.confirm.error_rate)} of it "
+        f"against {estimate(worst.confirm.rest_error_rate)} of the rest.{caveat([worst.confirm.note])} What "
+        f"is judged is the loss, also of right answers: {number(worst.confirm.excess_loss)} above that of the rest "
+        f"(corrected p {worst.confirm.p_corrected:.2g}).",
     ]
     if worst.test.n:
         text.append(

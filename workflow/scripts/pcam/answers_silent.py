@@ -82,7 +82,7 @@ def unseen_sentence(silent: Any) -> Any:
     worst = unseen.slices[0]
     return (
         f"The reverse: in {words(worst.slice)} {worst.value} (n = {worst.n:,}) {worst.failing:,} of {worst.tumours:,} "
-        f"tumours, found ones, can become missed ones, which takes the slice's sensitivity from "
+        f"tumours can turn from found to missed, which takes the slice's sensitivity from "
         f"{number(worst.sensitivity)} to {number(worst.sensitivity_failing)}, before the ROC-AUC of all of test falls "
         f"by {number(unseen.fall, 2)}."
     )
@@ -96,11 +96,14 @@ def confidence_sentence(silent: Any) -> Any:
     if not told.wrong.n:
         return "No answer on test is wrong."
     sure = told.wrong_among_sure
+    kinds = (("missed", "missed tumours"), ("alarms", "false alarms"))
+    shares = [f"{estimate(told[kind].sure)} of {told[kind].n:,} {name}" for kind, name in kinds if told[kind].n]
+    by_kind = f" By kind of error: a share of {' and of '.join(shares)}."
     among = f" Of all answers held that sure a share of {estimate(sure)} is wrong." if is_measured(sure.value) else ""
     return (
         f"Of {silent.n:,} answers on test {told.wrong.n:,} are wrong. The model holds a share of "
         f"{estimate(told.wrong.sure)} of them for at least {percent(told.sure_from, 0)} sure: no one would be asked to "
-        f"look.{among}"
+        f"look.{by_kind}{among}"
     )
 
 
@@ -112,13 +115,22 @@ def calibration_sentence(silent: Any) -> Any:
     if not told.tested:
         few = next((row.note for row in told.slices if is_measured(row.note) and "needed" in row.note), None)
         return f"The probabilities of no slice could be tested{f': {few}' if few else ''}."
-    claimed = sorted((row for row in told.slices if row.claimed), key=lambda row: -abs(row.gap))
+    whole = next((row for row in told.slices if row.slice == "all"), None)
+    lead = ""
+    if whole is not None:
+        verdict = "which is shown, so no matter of single slices alone" if whole.claimed else "which chance can explain"
+        lead = (
+            f"On all of test the mean probability less the share of tumour is {whole.gap:+.3f} ({interval_of(whole)}), "
+            f"{verdict}. "
+        )
+    parts = [row for row in told.slices if row.slice != "all"]
+    claimed = sorted((row for row in parts if row.claimed), key=lambda row: -abs(row.gap))
     if not claimed:
-        return f"Probabilities on {told.tested:,} slices: none was shown to be off, with all of them taken together."
+        return f"{lead}Of {told.tested:,} sets tested no slice was shown to be off, with all of them taken together."
     off = "; ".join(f"{words(row.slice)} {row.value} by {row.gap:+.3f} ({interval_of(row)})" for row in claimed[:5])
     return (
-        f"Mean probability less share of tumour is off in {derived(len(claimed), told.slices):,} of {told.tested:,} "
-        f"slices, furthest in {off}.{caveat(row.note for row in claimed)}"
+        f"{lead}Of {told.tested:,} sets tested it is off in {derived(len(claimed), told.slices):,} slices, furthest in "
+        f"{off}.{caveat(row.note for row in claimed)}"
     )
 
 
@@ -148,7 +160,11 @@ def drift_sentence(drift: Any) -> Any:
     if isinstance(drift, Missing):
         return drift
     points = drift.sound.test.points
-    measured = [f"{percent(p.alarms)} of sets of {p.size} ({interval_of(p)})" for p in points if is_measured(p.alarms)]
+    measured = [
+        f"{percent(p.alarms)} of sets of {p.size} ({percent(p.low)} to {percent(p.high)})"
+        for p in points
+        if is_measured(p.alarms)
+    ]
     told = ", ".join(measured) or "nothing, because " + ", ".join(distinct(str(p.note) for p in points))
     return (
         "The watch (inference.py --watch) compares what comes in with validation and allows an alarm in "
@@ -171,6 +187,20 @@ def drift_rows(drift: Any) -> Rows:
     ]
 
 
+def unnoticed_sentence(drift: Any) -> Any:
+    """Which changes the watch lets through more often than not, even in the largest sets that were measured."""
+    if isinstance(drift.shifts, Missing):
+        return drift.shifts
+    last = {shift.name: [p for p in shift.points if is_measured(p.alarms)][-1:] for shift in drift.shifts}
+    missed = [
+        f"{name} ({percent(point.alarms)} of sets of {point.size})"
+        for name, points in last.items() for point in points if point.alarms < 0.5
+    ]  # fmt: skip
+    if not missed:
+        return "Every change above raises it in at least half of the largest sets that were measured."
+    return f"In less than half of the largest sets that were measured it notices {', '.join(missed)}."
+
+
 def silent_answers(found: Found) -> dict[str, Any]:
     """What the journal's template needs for question 6, item 3."""
     silent, drift = found["silent"], found["drift"]
@@ -191,4 +221,5 @@ def silent_answers(found: Found) -> dict[str, Any]:
         "drift_sentence": drift_sentence(drift),
         "drift_head": drift_head(drift),
         "drift_table": drift_rows(drift),
+        "unnoticed_sentence": unnoticed_sentence(drift),
     }

@@ -74,8 +74,8 @@ def identity_sentence(checksums: Any) -> Any:
     if {"valid", "test"} <= named:
         return f"Valid and test are told apart by their content and bear their right names, which matters: {SWAP}."
     if any(file.source for file in checksums["files"]):
-        return "Of the files that content names, none holds another split's content, and no pixels stand in two files."
-    return "No file is a published one by its content, and no pixels stand in two files."
+        return "Of the files that content names, none holds another split's content, and no two files are the same."
+    return "No file is a published one by its content, and no two files have the same content."
 
 
 def prior_rows(shift: Any) -> Rows:
@@ -150,6 +150,20 @@ def covariate_rows(shift: Any) -> Rows:
     return rows
 
 
+def covariate_sentence(shift: Any) -> Any:
+    """From which p on a difference is called one, and what the comparison does not look at."""
+    method = shift.method
+    for value in (method.level_of_one_pair, method.excluded):
+        if not is_measured(value):
+            return value
+    left_out = ", ".join(f"{method.excluded[split]:,} of {split}" for split in method.excluded)
+    return (
+        f"A difference is called shown where p is at most {number(method.level_of_one_pair, 4)}, the level shared by "
+        f"the pairs of splits. Patches on which the audits of poison or storage found something, outliers among them, "
+        f"are left out ({left_out}): what differs in these alone is not seen here."
+    )
+
+
 def slide_rows(shift: Any) -> Rows:
     """Slides and hospitals of each file; empty where no slide is known."""
     slides = shift.slides
@@ -190,6 +204,7 @@ def splits_answers(found: Found) -> dict[str, Any]:
         "split_table": split_table(found["splits"]),
         "slide_table": slide_rows(shift),
         "slide_sentence": slide_sentence(shift),
+        "covariate_sentence": covariate_sentence(found["shift"]),
         "prior_shift": prior_shift(found["splits"]),
         "prior_table": prior_rows(shift),
         "shift_sentences": shift_sentences(shift),

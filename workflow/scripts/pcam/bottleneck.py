@@ -61,8 +61,9 @@ def speed_rows(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def saturation(series: Mapping[str, Any], mode: str) -> dict[str, Any]:
-    """The smallest batch from which on throughput stays within 5 % of the highest; null where that is only the largest
-    or none, because it still rises there or falls again.
+    """The smallest batch from which on throughput stays within 5 % of the highest, as far as the passes tell: a batch
+    is slower where its fastest pass is. Null where that is only the largest or none, because it still rises there or
+    falls again.
 
     `limit`: why no larger batch was measured, null when the largest of the config was.
     """
@@ -77,7 +78,7 @@ def saturation(series: Mapping[str, Any], mode: str) -> dict[str, Any]:
     if not known:
         return told
     best = max(known, key=lambda point: point["images_per_s"])
-    short = [p["batch_size"] for p in known if p["images_per_s"] < PLATEAU * best["images_per_s"]]
+    short = [p["batch_size"] for p in known if max(p["values"]) < PLATEAU * best["images_per_s"]]
     enough = next((p["batch_size"] for p in known if p["batch_size"] > max(short, default=0)), largest)
     return told | {
         "batch_size": enough if enough < largest else None,
@@ -156,6 +157,8 @@ def step_of(document: Mapping[str, Any], series: Mapping[str, Any], size: int) -
     bound, reason = bound_of(parts), ""
     if bound == "compute" and fixed is not None and fixed > OVERHEAD:
         bound, reason = "overhead", f": {fixed:.0%} of it is the same at any batch size (starting kernels, Python)"
+    elif bound == "compute" and fixed is None:
+        reason = " (what of it is overhead, one batch size does not tell)"
     agrees = abs(ratio - 1) <= AGREEMENT
     shares = ", ".join(f"{part} {told['share']:.0%}" for part, told in parts.items())
     low, high = amount(min(loop["values"])), amount(max(loop["values"]))

@@ -1,5 +1,6 @@
 """What goes into the bundle for a machine without network, and where: a small copy of the repository that runs."""
 
+import shlex
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from pcam.selftest import EXAMPLES
 from pcam.wheels import Wheel, hashed_requirements
 
 FOLDER = "pcam-bundle"  # that the archive unpacks to
+INPUT_PLACE, ENVIRONMENT_PLACE = "IMAGE_OR_FOLDER_OR_H5", "FOLDER"  # what a reader of the bundle's README fills in
 CHAMPION = "assets/champion"
 PROGRAMS = ("install", "selftest")
 SUMS = "SHA256SUMS"
@@ -81,6 +83,20 @@ def write_guide(folder: Path, template: str | Path, told: Mapping[str, str]) -> 
     except (KeyError, ValueError) as error:
         raise InputError(f"{template}: names {error}, which nothing tells") from None
     write_text(folder / "README.md", text)
+
+
+def guide_commands(root: Path) -> list[str]:
+    """The commands of the bundle's own README, as they stand there. Raises: InputError where none installs it."""
+    lines = (root / "README.md").read_text().splitlines()
+    commands = [line.partition(" # ")[0].strip() for line in lines if line.startswith("    ")]
+    if not any(command.startswith("./install ") for command in commands):
+        raise InputError(f"{root / 'README.md'}: no command installs the bundle; mend workflow/handover/README.md")
+    return commands
+
+
+def filled_in(command: str, environment: str) -> str:
+    """With an environment and the examples in its places."""
+    return command.replace(INPUT_PLACE, EXAMPLES).replace(ENVIRONMENT_PLACE, shlex.quote(environment))
 
 
 def write_wheel_lists(folder: Path, wheels: Sequence[Wheel], python: str) -> None:

@@ -33,6 +33,9 @@ def confidence(told: Answers, rules: EvaluationSettings) -> dict[str, Any]:
         counts = np.histogram(sure[mask], CONFIDENCE_BINS, (0, 1))[0]
         median = float(np.median(sure[mask])) if mask.any() else None
         found[name] = {"n": int(mask.sum()), "median": median, "sure": share.as_document(), "counts": counts.tolist()}
+    for name, mask in (("missed", wrong & told.tumour), ("alarms", wrong & ~told.tumour)):
+        share = estimate_proportion(mask & (sure >= SURE), mask, told.groups, rules, f"no {name}")
+        found[name] = {"n": int(mask.sum()), "sure": share.as_document()}
     among = sure >= SURE
     found["wrong_among_sure"] = estimate_proportion(
         wrong & among, among, told.groups, rules, "no sure answer"

@@ -120,7 +120,7 @@ ISSUES = (
         "device",
         "",
         (Step(0, "as it is"), Step(1, "other", other_device=True)),
-        "weights and arithmetic are the same float32 on either device; the largest change of a logit is measured here",
+        "weights and arithmetic are the same float32 on either device; where there is another, the change is measured",
     ),
 )
 

@@ -230,7 +230,7 @@ def judge_files(findings: Sequence[Mapping[str, Any]], waive: Mapping[str, str])
     """Verdicts on whose content the files hold; only a waiver passes another split's content, or one content twice."""
     published = [found for found in findings if found["kind"] == "published_file"]
     how = Counter(words for found in published for words in found["confidence"])
-    what = f"{how.total()} of {sum(found['of'] for found in published)} files are named as published PCam files"
+    what = f"{how.total()} of {sum(found['of'] for found in published)} files are published PCam files by their content"
     ways = ", ".join(f"{n} {words}" for words, n in how.items())
     verdicts = {"published_file": verdict("pass", f"{what}: {ways}" if ways else what, how.total())}
     for kind in ("swapped_split", "same_content"):
