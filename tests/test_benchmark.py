@@ -499,6 +499,14 @@ def test_saturation_is_the_smallest_batch_within_a_twentieth_of_the_highest(spee
     assert found["gain"] == pytest.approx(max(speeds.values()) / 10)
 
 
+def test_a_batch_whose_fastest_pass_is_as_fast_as_the_best_is_not_called_slower():
+    passes = {8: [98, 98, 98], 32: [80, 85, 97], 128: [90, 100, 100]}  # images/s; the middle batch has a slow median
+    points = [point("loop", n, [{"loop": 2 * n / speed} for speed in speeds]) for n, speeds in passes.items()]
+    assert saturation({"model": "m", "precision": "fp32", "points": points}, "loop")["batch_size"] == 8
+    points[1] = point("loop", 32, [{"loop": 2 * 32 / speed} for speed in (80, 85, 94)])
+    assert saturation({"model": "m", "precision": "fp32", "points": points}, "loop")["batch_size"] is None
+
+
 def test_saturation_of_nothing_measured_has_no_figures():
     found = saturation({"model": "m", "precision": "fp32", "points": [point("loop", 8, [], "died")]}, "loop")
     assert found["batch_size"] is found["highest"] is found["gain"] is None

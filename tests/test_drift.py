@@ -239,4 +239,7 @@ def test_rates_that_hold_are_told_as_held(tmp_path: Path, measured: dict[str, An
     for sound in document["sound"].values():
         for point in sound["points"]:
             point.update(alarms=0.01, low=0.0, high=0.05)
-    assert drawn(tmp_path, document).count("the intervals hold the stated rate") == 2
+    said = drawn(tmp_path, document)
+    assert said.count("the intervals hold the stated rate") == 2 and "too few sets" not in said
+    document["sound"]["test"]["points"][0]["high"] = 0.11
+    assert "the intervals hold the stated rate (too few sets to tell at 16)." in drawn(tmp_path, document)

@@ -670,6 +670,33 @@ def test_weak_slices_stand_on_the_first_screen_and_where_there_is_none_it_says_s
     assert "no slice was shown to be off, with all of them taken together" in text
 
 
+def test_changes_that_the_watch_lets_through_are_named_and_where_there_is_none_it_says_so(run: Run) -> None:
+    assert "Every change above raises it in at least half of the largest sets" in run.journal()
+    for point in run.content["drift"]["shifts"][0]["points"]:
+        point["alarms"] = 0.213
+    assert "that were measured it notices haematoxylin +25 % (21.3 % of sets of 64)." in run.journal()
+
+
+def test_speeds_of_a_machine_that_other_work_shared_are_lower_bounds(run: Run) -> None:
+    told = "Other work ran beside: speeds are lower bounds"
+    machine = run.content["bottleneck"]["machines"][0]
+    machine |= {"cpus_allowed": 3, "load_average": {"before": 1.2, "after": 2.9}}
+    assert told not in run.journal()
+    machine["load_average"]["after"] = 3.4
+    assert told in run.journal()
+
+
+def test_whether_all_of_test_or_slices_alone_are_miscalibrated_is_told_apart(run: Run) -> None:
+    rows = run.content["silent"]["calibration"]["slices"]
+    whole = {**rows[0], "slice": "all", "value": "", "gap": -0.087, "low": -0.13, "high": -0.04}
+    rows.insert(0, whole)
+    text = run.journal()
+    assert "On all of test the mean probability less the share of tumour is -0.087 (-0.130 to -0.040), which is" in text
+    assert "it is off in 1 slice, furthest in slide tumor_003" in text
+    whole["claimed"] = False
+    assert "(-0.130 to -0.040), which chance can explain." in run.journal()
+
+
 def test_what_was_not_tested_is_no_good_news(run: Run) -> None:
     run.content["slices_summary"] |= {"claims": [], "tested": 0}
     run.content["discovered"] |= {"confirmed": [], "candidates": [], "searched": [0, 0]}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pcam.binding import derived, distinct
-from pcam.documents import Missing, estimate, interval, is_measured, number, percent, words
+from pcam.documents import Missing, counted, estimate, interval, is_measured, number, percent, words
 
 Found = Mapping[str, Any]
 Rows = list[list[Any]] | Missing
@@ -129,8 +129,8 @@ def calibration_sentence(silent: Any) -> Any:
         return f"{lead}Of {told.tested:,} sets tested no slice was shown to be off, with all of them taken together."
     off = "; ".join(f"{words(row.slice)} {row.value} by {row.gap:+.3f} ({interval_of(row)})" for row in claimed[:5])
     return (
-        f"{lead}Of {told.tested:,} sets tested it is off in {derived(len(claimed), told.slices):,} slices, furthest in "
-        f"{off}.{caveat(row.note for row in claimed)}"
+        f"{lead}Of {told.tested:,} sets tested it is off in {counted(derived(len(claimed), told.slices), 'slice')}, "
+        f"furthest in {off}.{caveat(row.note for row in claimed)}"
     )
 
 
