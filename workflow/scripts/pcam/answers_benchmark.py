@@ -193,7 +193,7 @@ def machine_sentences(bottleneck: Any) -> Any:
         load = machine.load_average
         text += f"; load average {load.before:.1f} before and {load.after:.1f} after."
         if is_measured(machine.cpus_allowed) and max(load.before, load.after) > machine.cpus_allowed:
-            text += " Other work ran beside: speeds are lower bounds, and passes differ by more than chance."
+            text += " Other work ran beside: speeds are lower bounds."
         said.append(text)
     return said
 
